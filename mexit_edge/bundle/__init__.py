@@ -1,0 +1,43 @@
+"""The bundle: int8 stage models, one exit rule, and what is known about both. Trusts nothing it reads."""
+
+from mexit_edge.bundle.bundle import Bundle
+from mexit_edge.bundle.card import model_card
+from mexit_edge.bundle.golden import Golden
+from mexit_edge.bundle.schema import (
+    SCHEMA_VERSION,
+    Calibration,
+    ExitQuality,
+    FixedPointInput,
+    GoldenSpec,
+    InputSpec,
+    Manifest,
+    NormalisationSpec,
+    Policy,
+    PolicyQuality,
+    Quality,
+    SensorSpec,
+    StageSpec,
+    TensorSpec,
+    Training,
+)
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Bundle",
+    "Calibration",
+    "ExitQuality",
+    "FixedPointInput",
+    "Golden",
+    "GoldenSpec",
+    "InputSpec",
+    "Manifest",
+    "NormalisationSpec",
+    "Policy",
+    "PolicyQuality",
+    "Quality",
+    "SensorSpec",
+    "StageSpec",
+    "TensorSpec",
+    "Training",
+    "model_card",
+]

@@ -1,0 +1,178 @@
+"""Save, load and verify bundles: a folder ``NAME.mexit/``, or the same as one ``NAME.zip``."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mexit_edge.bundle.card import model_card
+from mexit_edge.bundle.golden import Golden
+from mexit_edge.bundle.schema import GoldenSpec, Manifest
+from mexit_edge.errors import InputError
+from mexit_edge.files import sha256, written_whole
+
+MANIFEST = "manifest.json"
+GOLDEN = "golden.npz"
+CARD = "model_card.md"
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_FILE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """Stage models with their manifest.
+
+    Args:
+        manifest: what the bundle says about itself.
+        stages: the .tflite of each stage, in order.
+        golden: golden vectors, or None before they are made.
+    """
+
+    manifest: Manifest
+    stages: tuple[bytes, ...]
+    golden: Golden | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.stages) != len(self.manifest.stages):
+            raise InputError(
+                f"`stages` needs one model per stage ({len(self.manifest.stages)}). "
+                f"Received: {len(self.stages)}."
+            )
+
+    def with_manifest(self, **changes: Any) -> Bundle:
+        """Return the bundle with these fields of its manifest replaced, and the whole checked again."""
+        fields = {name: getattr(self.manifest, name) for name in type(self.manifest).model_fields}
+        return replace(self, manifest=Manifest(**(fields | changes)))
+
+    def with_golden(self, golden: Golden) -> Bundle:
+        """Return the bundle with golden vectors."""
+        spec = GoldenSpec(file=GOLDEN, sha256=sha256(golden.to_bytes()), n_windows=len(golden.windows))
+        return replace(self.with_manifest(golden=spec), golden=golden)
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the bundle whole: an interrupt or a full disk leaves an existing one as it was.
+
+        Args:
+            path: a name ending in ``.zip`` gives one file; any other a folder, with ``.mexit`` added if absent.
+            overwrite: whether an existing bundle of that name may be replaced.
+
+        Returns:
+            The path written.
+
+        Raises:
+            InputError: ``path`` exists and ``overwrite`` is False, or is something other than a bundle.
+        """
+        target = Path(path)
+        if target.suffix not in (".mexit", ".zip"):
+            target = target.with_name(target.name + ".mexit")
+        if overwrite and target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
+            raise InputError(
+                f"`path` with `overwrite=True` must be an existing bundle. Received: {target}, a folder "
+                f"without {MANIFEST}. Choose another name."
+            )
+        with written_whole(target, overwrite=overwrite) as fresh:
+            if target.suffix == ".zip":
+                with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED) as archive:
+                    for name, content in self._files().items():
+                        archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
+            else:
+                fresh.mkdir()
+                for name, content in self._files().items():
+                    (fresh / name).write_bytes(content)
+        return target
+
+    @classmethod
+    def load(cls, path: str | Path) -> Bundle:
+        """Read a bundle and check everything: schema, names, sizes and hashes.
+
+        Args:
+            path: a folder or a .zip.
+
+        Raises:
+            InputError: it is not a whole, unchanged bundle of a known schema.
+        """
+        source = Path(path)
+        if source.is_dir():
+            return cls._assemble(source, lambda name, limit: _read_from_folder(source, name, limit))
+        if not source.is_file():
+            raise InputError(f"`path` must be a bundle, a folder NAME.mexit or a .zip. Received: {source}.")
+        try:
+            with zipfile.ZipFile(source) as archive:
+                return cls._assemble(source, lambda name, limit: _read_from_zip(archive, name, limit))
+        except zipfile.BadZipFile as error:
+            raise InputError(f"`path` must be a bundle. Received: {source}, which is no zip.") from error
+
+    @classmethod
+    def _assemble(cls, source: Path, read: Callable[[str, int], bytes]) -> Bundle:
+        manifest = _parse(read(MANIFEST, MAX_MANIFEST_BYTES), source)
+        stages = tuple(
+            _unchanged(read(stage.file, MAX_FILE_BYTES), stage.sha256, stage.file) for stage in manifest.stages
+        )
+        golden = None
+        if manifest.golden is not None:
+            spec = manifest.golden
+            golden = Golden.from_bytes(_unchanged(read(spec.file, MAX_FILE_BYTES), spec.sha256, spec.file))
+        return cls(manifest, stages, golden)
+
+    def _files(self) -> dict[str, bytes]:
+        """Return every file of the bundle: name -> content."""
+        files = {
+            MANIFEST: (self.manifest.model_dump_json(indent=1) + "\n").encode(),
+            CARD: model_card(self.manifest).encode(),
+        }
+        files |= {spec.file: content for spec, content in zip(self.manifest.stages, self.stages, strict=True)}
+        if self.golden is not None:
+            files[GOLDEN] = self.golden.to_bytes()
+        return files
+
+
+def _parse(text: bytes, source: Path) -> Manifest:
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or MANIFEST
+        raise InputError(
+            f"`{MANIFEST}` of {source} must follow the bundle schema. "
+            f"Received: at {place}: {first['msg']} (got {str(first['input'])[:80]!r})."
+        ) from error
+
+
+def _unchanged(content: bytes, expected: str, name: str) -> bytes:
+    if sha256(content) != expected:
+        raise InputError(
+            f"`{name}` must have the sha256 that the manifest states, {expected[:12]}... "
+            f"Received: {sha256(content)[:12]}... The file was changed or damaged; export or copy it again."
+        )
+    return content
+
+
+def _read_from_folder(folder: Path, name: str, limit: int) -> bytes:
+    path = folder / name
+    if path.is_symlink() or not path.is_file():
+        raise InputError(
+            f"`{folder}` must hold the file {name}. Received: {'a link' if path.is_symlink() else 'none'}."
+        )
+    if path.stat().st_size > limit:
+        raise InputError(f"`{name}` must be at most {limit} bytes. Received: {path.stat().st_size}.")
+    return path.read_bytes()
+
+
+def _read_from_zip(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    try:
+        entry = archive.getinfo(name)
+    except KeyError:
+        raise InputError(f"the bundle must hold the file {name}. Received: none.") from None
+    if entry.file_size > limit:
+        raise InputError(f"`{name}` must be at most {limit} bytes. Received: {entry.file_size}.")
+    with archive.open(entry) as stream:
+        # The stated size is not to be trusted: read one byte past the limit at most.
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise InputError(f"`{name}` must be at most {limit} bytes. Received: more.")
+    return content

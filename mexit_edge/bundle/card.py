@@ -1,0 +1,99 @@
+"""The model card: the manifest in sentences and tables."""
+
+from __future__ import annotations
+
+from mexit_edge.bundle.schema import Manifest
+
+
+def model_card(manifest: Manifest) -> str:
+    """Return the bundle's model card as Markdown; what is unknown is said to be."""
+    sections = [_head(manifest), _stages(manifest), _policy(manifest), _quality(manifest), _origin(manifest)]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _head(manifest: Manifest) -> str:
+    sensor = manifest.sensor
+    channels = ", ".join(
+        f"{name} ({unit})" for name, unit in zip(sensor.channels, sensor.units, strict=True)
+    )
+    return (
+        f"# {manifest.name}\n\n"
+        f"A multi-exit int8 network of {len(manifest.stages)} stages. Input: windows of {sensor.window} samples "
+        f"at {sensor.sampling_rate_hz:g} Hz, one every {sensor.hop} samples; channels {channels}. "
+        f"Classes: {', '.join(manifest.classes)}."
+    )
+
+
+def _stages(manifest: Manifest) -> str:
+    rows = [
+        f"| {stage.exit} | {stage.macs:,} | {stage.flash_bytes:,} | "
+        f"{'unknown' if stage.arena_bytes is None else f'{stage.arena_bytes:,}'} |"
+        for stage in manifest.stages
+    ]
+    return "\n".join(
+        ["## Stages", "", "| exit | MACs | flash bytes | TFLM arena bytes (64-bit host) |", "|---|---|---|---|"]
+        + rows
+    )
+
+
+def _policy(manifest: Manifest) -> str:
+    policy = manifest.policy
+    if policy is None:
+        return "## Policy\n\nNone set: every window runs to the final exit."
+    limits = ", ".join(
+        f"{name}: {number} ({value:.3f})"
+        for name, number, value in zip(manifest.exits, policy.thresholds_int, policy.thresholds, strict=False)
+    )
+    text = f"## Policy\n\nLeave at the first exit with `{policy.score}` at or above its threshold: {limits}."
+    calibration = policy.calibration
+    if calibration is None:
+        return text
+    return text + (
+        f" Set on {calibration.n_windows:,} windows of subjects "
+        f"{', '.join(map(str, calibration.subjects))} of {calibration.data} ({calibration.engine}): loss of "
+        f"balanced accuracy {100 * calibration.drop:.2f} points, upper 90 % bound "
+        f"{100 * calibration.drop_upper:.2f}, limit {100 * calibration.max_drop:.2f}."
+    )
+
+
+def _quality(manifest: Manifest) -> str:
+    quality = manifest.quality
+    if quality is None:
+        return "## Quality\n\nNot measured."
+    rows = [
+        f"| {row.exit} | {row.accuracy:.4f} | {row.balanced_accuracy:.4f} | {macs:,} |"
+        for row, macs in zip(quality.exits, manifest.cumulative_macs, strict=True)
+    ]
+    if quality.policy is not None:
+        policy = quality.policy
+        rows.append(
+            f"| policy | {policy.accuracy:.4f} | {policy.balanced_accuracy:.4f} | {policy.mean_macs:,.0f} |"
+        )
+    return "\n".join(
+        [
+            "## Quality",
+            "",
+            f"On {quality.n_windows:,} windows of subjects {', '.join(map(str, quality.subjects))} of "
+            f"{quality.data}, executed on the int8 stages ({quality.engine}).",
+            "",
+            "| exit | accuracy | balanced accuracy | MACs per window |",
+            "|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def _origin(manifest: Manifest) -> str:
+    training = manifest.training
+    facts = {
+        "Training data": training.data,
+        "Backbone": training.backbone,
+        "Regime": training.regime,
+        "Seed": training.seed,
+        "Epochs": training.epochs,
+        "Training subjects": ", ".join(map(str, training.train_subjects)) or None,
+        "Validation subjects": ", ".join(map(str, training.validation_subjects)) or None,
+    }
+    lines = [f"- {name}: {value}" for name, value in facts.items() if value is not None]
+    lines += [f"- {name} {version}" for name, version in manifest.versions.items()]
+    return "## Origin\n\n" + ("\n".join(lines) or "Not stated.")

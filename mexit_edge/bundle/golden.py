@@ -1,0 +1,90 @@
+"""Golden vectors: windows, every int8 that TFLM makes of them, and the decision of each engine."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mexit_edge.errors import InputError
+
+MAX_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """What an engine must reproduce.
+
+    Args:
+        windows: (n, time, channels), int16 counts, or float32 in the sensor's units where no counts exist.
+        tensors: name of a tensor that crosses a stage's border -> (n, ...) int8, from the engine `reference`.
+        reference: name of the engine that made `tensors`: TFLM, or LiteRT's reference kernels without it.
+        labels: engine -> (n,) class the policy decides on.
+        exits: engine -> (n,) exit the policy leaves at.
+    """
+
+    windows: NDArray[np.int16] | NDArray[np.float32]
+    tensors: dict[str, NDArray[np.int8]]
+    reference: str
+    labels: dict[str, NDArray[np.int64]]
+    exits: dict[str, NDArray[np.int64]]
+
+    def to_bytes(self) -> bytes:
+        """Return the golden vectors as a compressed .npz."""
+        arrays: dict[str, NDArray[np.generic]] = {"windows": self.windows}
+        arrays |= {f"tensor.{self.reference}.{name}": values for name, values in self.tensors.items()}
+        arrays |= {f"label.{engine}": values for engine, values in self.labels.items()}
+        arrays |= {f"exit.{engine}": values for engine, values in self.exits.items()}
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, values in arrays.items():
+                # A fixed date keeps the bytes a function of the content.
+                entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                content = io.BytesIO()
+                np.lib.format.write_array(content, np.ascontiguousarray(values), allow_pickle=False)
+                archive.writestr(entry, content.getvalue())
+        return stream.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Golden:
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            InputError: the bytes are not golden vectors, or would unpack to more than 64 MiB.
+        """
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+                    raise InputError(f"`golden` must unpack to at most {MAX_BYTES} bytes. Received: more.")
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                return cls._from_arrays({name: arrays[name] for name in arrays.files})
+        except (zipfile.BadZipFile, OSError, KeyError, IndexError, EOFError) as error:
+            raise InputError(f"`golden` must be an .npz of golden vectors. Received: {error}.") from error
+        except ValueError as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"`golden` must be an .npz of golden vectors. Received: {error}.") from error
+
+    @classmethod
+    def _from_arrays(cls, arrays: dict[str, NDArray[np.generic]]) -> Golden:
+        tensors, labels, exits, reference = {}, {}, {}, ""
+        for name, values in arrays.items():
+            kind, _, rest = name.partition(".")
+            if kind == "tensor":
+                reference, _, tensor = rest.partition(".")
+                tensors[tensor] = values.astype(np.int8)
+            elif kind == "label":
+                labels[rest] = values.astype(np.int64)
+            elif kind == "exit":
+                exits[rest] = values.astype(np.int64)
+        windows = arrays["windows"]
+        if windows.dtype not in (np.dtype(np.int16), np.dtype(np.float32)) or windows.ndim != 3:
+            raise InputError(
+                "`windows` of the golden vectors must be int16 or float32 of shape (n, time, channels). "
+                f"Received: {windows.dtype} of shape {windows.shape}."
+            )
+        return cls(windows, tensors, reference, labels, exits)

@@ -1,0 +1,85 @@
+"""Writing artefacts whole: to a temporary name beside the target, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from mexit_edge.errors import InputError
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of ``data`` as 64 lowercase hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Refuse to write over something.
+
+    Raises:
+        InputError: ``path`` exists and ``overwrite`` is False.
+    """
+    if path.exists() and not overwrite:
+        raise InputError(
+            f"`{path}` exists already. Received: overwrite=False. "
+            "Choose another name, or pass `overwrite=True` (`--overwrite`)."
+        )
+
+
+def free_name(path: Path) -> Path:
+    """Return ``path``, or the first of ``NAME-2``, ``NAME-3``, ... that does not exist yet."""
+    number = 2
+    candidate = path
+    while candidate.exists():
+        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        number += 1
+    return candidate
+
+
+@contextlib.contextmanager
+def written_whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary path to write to; rename it to ``path`` when the block ends without an error.
+
+    The block may make a file or a folder of the temporary name. Until the renaming an existing artefact is
+    untouched; when anything fails or interrupts, the temporary one is removed and the old one is still whole.
+
+    Args:
+        path: the final name.
+        overwrite: whether an existing ``path`` may be replaced.
+
+    Raises:
+        InputError: ``path`` exists and ``overwrite`` is False.
+    """
+    refuse_existing(path, overwrite=overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    fresh = workshop / path.name
+    try:
+        yield fresh
+        _put_in_place(fresh, path, aside=workshop / "replaced")
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _put_in_place(fresh: Path, path: Path, aside: Path) -> None:
+    """Rename ``fresh`` to ``path``; a folder in its place is moved ``aside`` first, and back if that fails."""
+    if not path.is_dir():
+        os.replace(fresh, path)
+        return
+    os.rename(path, aside)
+    try:
+        os.rename(fresh, path)
+    except BaseException:
+        os.rename(aside, path)
+        raise
+
+
+def write_bytes(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+    """Write one file whole (see `written_whole`)."""
+    with written_whole(path, overwrite=overwrite) as fresh:
+        fresh.write_bytes(data)

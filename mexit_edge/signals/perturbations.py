@@ -1,0 +1,132 @@
+"""Label-preserving perturbations of inertial windows.
+
+Each perturbation is a small object that is called with a batch and a generator; strengths are those of the
+data augmentation study for wearables by Um et al., ICMI 2017 (arXiv 1706.00527), as far as that states any.
+All act on windows in the sensor's own units, before normalisation, so that a rotation turns all axes of a
+device alike. Severity multiplies a strength; 1 is the strength for training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mexit_edge.signals.sensor import Sensor
+
+Batch = NDArray[np.float32]
+
+
+class Perturbation(Protocol):
+    """Changes a batch (n, time, channels) without changing the meaning of its labels."""
+
+    def __call__(self, x: Batch, sensor: Sensor, rng: np.random.Generator) -> Batch:
+        """Return the perturbed batch; ``x`` itself stays as it is."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Turn each rigid body by one random rotation, shared by its accelerometer and gyroscope.
+
+    The axis is uniform on the sphere, the angle uniform within +-`max_angle_rad` (Rodrigues' formula).
+    """
+
+    max_angle_rad: float = 0.35
+
+    def __call__(self, x: Batch, sensor: Sensor, rng: np.random.Generator) -> Batch:
+        """Rotate every triad of three axes that belongs to a rigid body."""
+        turned = x.copy()
+        for body in sensor.rigid_bodies:
+            rotation = _rotations(len(x), self.max_angle_rad, rng)
+            for triad in body:
+                axes = list(sensor.triads[triad])
+                turned[..., axes] = x[..., axes] @ rotation.transpose(0, 2, 1)
+        return turned
+
+
+@dataclass(frozen=True)
+class ChannelScale:
+    """Multiply each channel of each window by a factor drawn from N(1, `sigma`)."""
+
+    sigma: float = 0.1
+
+    def __call__(self, x: Batch, sensor: Sensor, rng: np.random.Generator) -> Batch:
+        """Scale every channel."""
+        factors = 1.0 + self.sigma * rng.standard_normal((len(x), 1, x.shape[2]), dtype=np.float32)
+        return x * factors
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Play each window at a constant speed, uniform between `slowest` and `fastest`, about its centre.
+
+    Samples are interpolated linearly; where a faster window would need samples beyond its ends, it repeats
+    the first or last one.
+    """
+
+    slowest: float = 0.8
+    fastest: float = 1.25
+
+    def __call__(self, x: Batch, sensor: Sensor, rng: np.random.Generator) -> Batch:
+        """Resample every window in time."""
+        n, time, _ = x.shape
+        centre = (time - 1) / 2
+        speed = rng.uniform(self.slowest, self.fastest, (n, 1))
+        position = np.clip((np.arange(time) - centre) * speed + centre, 0, time - 1)
+        before = np.minimum(position.astype(np.intp), time - 2)
+        share = (position - before)[..., None].astype(np.float32)
+        row = np.arange(n)[:, None]
+        return x[row, before] * (1 - share) + x[row, before + 1] * share
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Add white noise of `sigma` times the standard deviation of the channel's triad."""
+
+    sigma: float
+    scale: tuple[float, ...]
+
+    def __call__(self, x: Batch, sensor: Sensor, rng: np.random.Generator) -> Batch:
+        """Add noise to every sample."""
+        deviation = np.float32(self.sigma) * np.asarray(self.scale, np.float32)
+        return x + rng.standard_normal(x.shape, dtype=np.float32) * deviation
+
+
+def inertial_perturbations(scale: Sequence[float], severity: float = 1.0) -> tuple[Perturbation, ...]:
+    """Return the standard perturbations for accelerometers and gyroscopes, in the order of application.
+
+    Args:
+        scale: standard deviation per channel's triad (`Normalisation.scale`).
+        severity: multiplies every strength; 0 leaves windows as they are.
+    """
+    return (
+        Rotation(0.35 * severity),
+        ChannelScale(0.1 * severity),
+        Speed(1 - 0.2 * severity, 1 + 0.25 * severity),
+        Jitter(0.05 * severity, tuple(scale)),
+    )
+
+
+def apply_perturbations(
+    x: Batch, sensor: Sensor, perturbations: Sequence[Perturbation], rng: np.random.Generator
+) -> Batch:
+    """Apply perturbations one after the other to a batch (n, time, channels) in the sensor's units."""
+    for perturb in perturbations:
+        x = perturb(x, sensor, rng)
+    return x
+
+
+def _rotations(n: int, max_angle_rad: float, rng: np.random.Generator) -> Batch:
+    """Return n rotation matrices (n, 3, 3) about random axes."""
+    axis = rng.standard_normal((n, 3))
+    axis /= np.linalg.norm(axis, axis=1, keepdims=True)
+    angle = rng.uniform(-max_angle_rad, max_angle_rad, (n, 1, 1))
+    zero = np.zeros(n)
+    x, y, z = axis.T
+    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=1).reshape(n, 3, 3)
+    turn = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
+    return turn.astype(np.float32)

@@ -1,0 +1,147 @@
+"""Windows of equal length with label and subject: what networks are trained and judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mexit_edge.errors import InputError
+from mexit_edge.signals.sensor import Sensor
+
+
+def refuse_non_finite(x: NDArray[Any], argument: str) -> None:
+    """Refuse NaN and infinite samples.
+
+    Raises:
+        InputError: with the place of the first one.
+    """
+    if not np.isfinite(x).all():
+        place = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+        raise InputError(
+            f"{argument} must hold finite samples. Received: {x[place]} at index {place}. "
+            "Remove or interpolate such samples before."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Windows cut from recordings.
+
+    Args:
+        x: (n, time, channels), float32 in the sensor's units.
+        y: (n,), class index, 0 to n_classes - 1.
+        subject: (n,), whom each window was recorded from.
+        sensor: what was measured.
+        classes: name per class.
+
+    Raises:
+        InputError: shapes or labels do not fit, or a sample is not finite.
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+    subject: NDArray[np.int64]
+    sensor: Sensor
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.x.ndim != 3 or self.x.shape[1:] != self.sensor.shape:
+            raise InputError(
+                f"`x` must have shape (n, {self.sensor.window}, {self.sensor.n_channels}). "
+                f"Received: {self.x.shape}."
+            )
+        if self.x.dtype != np.float32:
+            raise InputError(f"`x` must be float32. Received: {self.x.dtype}. Use `Windows.from_arrays`.")
+        for name, values in (("y", self.y), ("subject", self.subject)):
+            if values.shape != self.x.shape[:1]:
+                raise InputError(
+                    f"`{name}` needs one value per window ({len(self.x)}). Received: shape {values.shape}."
+                )
+        if len(self.y) and not 0 <= self.y.min() <= self.y.max() < self.n_classes:
+            raise InputError(
+                f"`y` must hold class indices from 0 to {self.n_classes - 1} ({', '.join(self.classes)}). "
+                f"Received: values from {self.y.min()} to {self.y.max()}."
+            )
+        refuse_non_finite(self.x, "`x`")
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x: ArrayLike,
+        y: ArrayLike,
+        subject: ArrayLike | None = None,
+        sensor: Sensor | None = None,
+        classes: Iterable[str] | None = None,
+    ) -> Windows:
+        """Make windows of one's own arrays.
+
+        Args:
+            x: (n, time, channels), any real number type, in the sensor's units.
+            y: (n,), integers.
+            subject: (n,), integers; None when all come from one subject.
+            sensor: what was measured; None for numbered channels without a unit.
+            classes: name per class; None for ``class_0``, ``class_1``, ...
+
+        Raises:
+            InputError: the arrays are not numbers, or do not fit each other.
+        """
+        samples = np.asarray(x)
+        labels = np.asarray(y)
+        if samples.dtype.kind not in "iuf" or samples.ndim != 3:
+            raise InputError(
+                "`x` must be real numbers of shape (n, time, channels). "
+                f"Received: {samples.dtype} of shape {samples.shape}."
+            )
+        if labels.dtype.kind not in "iu" or labels.ndim != 1:
+            raise InputError(
+                f"`y` must be integers of shape (n,). Received: {labels.dtype} of shape {labels.shape}."
+            )
+        if classes is None:
+            classes = (f"class_{index}" for index in range(int(labels.max(initial=0)) + 1))
+        return cls(
+            x=np.ascontiguousarray(samples, dtype=np.float32),
+            y=labels.astype(np.int64),
+            subject=np.zeros(len(labels), np.int64) if subject is None else np.asarray(subject, np.int64),
+            sensor=sensor or Sensor.plain(samples.shape[2], samples.shape[1]),
+            classes=tuple(classes),
+        )
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        return len(self.x)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def subjects(self) -> tuple[int, ...]:
+        """The distinct subjects, in ascending order."""
+        return tuple(int(subject) for subject in np.unique(self.subject))
+
+    def take(self, chosen: NDArray[Any]) -> Windows:
+        """Return the windows of an index array or boolean mask."""
+        return replace(self, x=self.x[chosen], y=self.y[chosen], subject=self.subject[chosen])
+
+    def of_subjects(self, subjects: Iterable[int]) -> Windows:
+        """Return the windows of these subjects."""
+        return self.take(np.isin(self.subject, list(subjects)))
+
+    def counts(self) -> NDArray[np.int16]:
+        """Return the windows as the int16 counts that the sensor delivers, (n, time, channels).
+
+        Raises:
+            InputError: the sensor's `units_per_count` is unknown.
+        """
+        if self.sensor.units_per_count is None:
+            raise InputError(
+                "`counts` needs the sensor's `units_per_count`. Received: None. "
+                "Give it in `Sensor(units_per_count=...)`, or stay with float windows."
+            )
+        counts = np.rint(self.x / np.asarray(self.sensor.units_per_count, np.float64))
+        return np.clip(counts, -32768, 32767).astype(np.int16)

@@ -1,0 +1,177 @@
+"""What a bundle did on windows: every exit of every window, and the policy's run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mexit_edge.exits import (
+    Interval,
+    balanced_accuracy,
+    decide,
+    expected_calibration_error,
+    make_score,
+    oracle_exits,
+    paired_drop_interval,
+    softmax,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """Results of one bundle on one set of windows, executed by one engine.
+
+    Args:
+        engine: name of the engine that computed every figure.
+        data: name of the data set.
+        y: (n,) labels.
+        subject: (n,) subject per window.
+        classes: name per class.
+        exits: name per exit, E of them.
+        logits: (n, E, classes) int8 logits of every exit, whether or not the policy went that far.
+        scales: (E,) quantization scale of each exit's logits.
+        stage_macs: (E,) multiply-accumulates of each stage.
+        score: name of the policy's score.
+        thresholds_int: (E - 1,) integer thresholds.
+        exit: (n,) exit at which the policy's own staged run left, 1 to E.
+        label: (n,) class that this run decided on.
+        invocations: (E,) windows that each stage was run for in the policy's run.
+    """
+
+    engine: str
+    data: str
+    y: NDArray[np.int64]
+    subject: NDArray[np.int64]
+    classes: tuple[str, ...]
+    exits: tuple[str, ...]
+    logits: NDArray[np.int8]
+    scales: tuple[float, ...]
+    stage_macs: tuple[int, ...]
+    score: str
+    thresholds_int: tuple[int, ...]
+    exit: NDArray[np.int64]
+    label: NDArray[np.int64]
+    invocations: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        return len(self.y)
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int64]:
+        """(n, E) class with the largest logit at each exit; ties take the lowest class."""
+        return self.logits.argmax(axis=2)
+
+    @cached_property
+    def exit_macs(self) -> NDArray[np.int64]:
+        """(E,) multiply-accumulates of a window that leaves at each exit."""
+        return np.cumsum(self.stage_macs)
+
+    @cached_property
+    def scores(self) -> NDArray[np.int64]:
+        """(n, E) integer scores of every exit."""
+        columns = [
+            make_score(self.score, scale, len(self.classes)).batch(self.logits[:, index])
+            for index, scale in enumerate(self.scales)
+        ]
+        return np.stack(columns, axis=1)
+
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """Accuracy when every window leaves at each exit."""
+        return tuple(float(np.mean(column == self.y)) for column in self.predicted.T)
+
+    @property
+    def balanced_accuracies(self) -> tuple[float, ...]:
+        """Balanced accuracy when every window leaves at each exit."""
+        return tuple(balanced_accuracy(self.y, column) for column in self.predicted.T)
+
+    @property
+    def policy_accuracy(self) -> float:
+        """Accuracy of the policy."""
+        return float(np.mean(self.label == self.y))
+
+    @property
+    def policy_balanced_accuracy(self) -> float:
+        """Balanced accuracy of the policy."""
+        return balanced_accuracy(self.y, self.label)
+
+    @property
+    def drop(self) -> float:
+        """Balanced accuracy that the policy loses against the final exit, as a share."""
+        return self.balanced_accuracies[-1] - self.policy_balanced_accuracy
+
+    @cached_property
+    def drop_interval(self) -> Interval:
+        """Bootstrap interval of `drop` over subjects, level 0.95."""
+        return paired_drop_interval(self.y, self.predicted[:, -1], self.label, self.subject)
+
+    @property
+    def exit_shares(self) -> tuple[float, ...]:
+        """Share of windows that leave at each exit."""
+        return tuple(float(np.mean(self.exit == number)) for number in range(1, len(self.exits) + 1))
+
+    @property
+    def mean_macs(self) -> float:
+        """Mean multiply-accumulates per window under the policy."""
+        return float(self.exit_macs[self.exit - 1].mean())
+
+    @property
+    def full_macs(self) -> int:
+        """Multiply-accumulates of the full network."""
+        return int(self.exit_macs[-1])
+
+    @cached_property
+    def oracle_exit(self) -> NDArray[np.int64]:
+        """(n,) exit of the oracle: the first correct one, else the last."""
+        return oracle_exits(self.y, self.predicted)
+
+    @property
+    def oracle_balanced_accuracy(self) -> float:
+        """Balanced accuracy of the oracle."""
+        rows = np.arange(len(self))
+        return balanced_accuracy(self.y, self.predicted[rows, self.oracle_exit - 1])
+
+    @property
+    def oracle_mean_macs(self) -> float:
+        """Mean multiply-accumulates per window of the oracle."""
+        return float(self.exit_macs[self.oracle_exit - 1].mean())
+
+    def probabilities(self, exit_number: int) -> NDArray[np.float64]:
+        """Return (n, classes) softmax probabilities of exit 1 to E, from its dequantized logits."""
+        index = exit_number - 1
+        return softmax(self.logits[:, index].astype(np.float64) * self.scales[index])
+
+    def calibration_error(self, exit_number: int) -> float:
+        """Return the expected calibration error of exit 1 to E (15 bins of equal mass)."""
+        confidence = self.probabilities(exit_number).max(axis=1)
+        return expected_calibration_error(confidence, self.predicted[:, exit_number - 1] == self.y)
+
+    def tradeoff(self, steps: int = 200) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the curve of the score: one threshold, swept over all exits at once.
+
+        Thresholds are compared in the score's own float unit, so that one value means the same at each exit.
+        The sweep looks at labels only to draw the curve; no threshold is taken from it.
+
+        Args:
+            steps: number of thresholds, at quantiles of the scores.
+
+        Returns:
+            mean MACs (steps,) in ascending order, and balanced accuracy (steps,).
+        """
+        units = [make_score(self.score, scale, len(self.classes)).unit for scale in self.scales]
+        early = (self.scores * np.asarray(units))[:, :-1]
+        if not early.shape[1]:
+            return np.asarray([float(self.full_macs)]), np.asarray(self.balanced_accuracies)
+        sweep = np.append(np.quantile(early, np.linspace(0, 1, steps - 1)), np.inf)
+        rows = np.arange(len(self))
+        exits = [decide(early, [threshold] * early.shape[1]) for threshold in sweep]
+        macs = np.asarray([self.exit_macs[exit_ - 1].mean() for exit_ in exits])
+        quality = np.asarray(
+            [balanced_accuracy(self.y, self.predicted[rows, exit_ - 1]) for exit_ in exits]
+        )
+        order = np.argsort(macs, kind="stable")
+        return macs[order], quality[order]

@@ -1,0 +1,199 @@
+"""A read-only view of one model's graph, in plain Python types."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from mexit_edge.errors import InputError
+
+IDENTIFIER = b"TFL3"
+_OP_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+_TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+_NUMPY_TYPES = {
+    "FLOAT32": "<f4",
+    "FLOAT16": "<f2",
+    "INT8": "i1",
+    "UINT8": "u1",
+    "INT16": "<i2",
+    "INT32": "<i4",
+    "INT64": "<i8",
+    "BOOL": "?",
+}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of the graph.
+
+    Args:
+        index: place in the subgraph.
+        name: as stored, "" when stripped.
+        shape: static shape.
+        dtype: name of the type in the TFLite schema, for example ``"INT8"``.
+        scale: quantization scale when there is exactly one, else None.
+        zero_point: quantization zero point when there is exactly one, else None.
+        is_constant: whether the file holds its values.
+    """
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None
+    zero_point: int | None
+    is_constant: bool
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator of the graph.
+
+    Args:
+        index: place in the subgraph, in order of execution.
+        name: name in the TFLite schema, for example ``"CONV_2D"``, or the custom operator's own.
+        inputs: tensor indices, -1 for an optional one that is absent.
+        outputs: tensor indices.
+        options: the operator's options of the TFLite schema's object form, or None.
+    """
+
+    index: int
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: Any
+
+
+class Graph:
+    """The first subgraph of a .tflite and its signature.
+
+    Args:
+        content: a whole .tflite file.
+
+    Raises:
+        InputError: it is no .tflite, or holds more than one subgraph.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.model = parse(content)
+        if len(self.model.subgraphs) != 1:
+            raise InputError(
+                f"a model must hold one subgraph, without control flow. "
+                f"Received: {len(self.model.subgraphs)} subgraphs."
+            )
+        self.subgraph = self.model.subgraphs[0]
+
+    @cached_property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All tensors, by index."""
+        return tuple(self._tensor(index, raw) for index, raw in enumerate(self.subgraph.tensors))
+
+    @cached_property
+    def operators(self) -> tuple[Operator, ...]:
+        """All operators in order of execution."""
+        return tuple(self._operator(index, raw) for index, raw in enumerate(self.subgraph.operators))
+
+    @cached_property
+    def producers(self) -> dict[int, int]:
+        """Tensor index -> index of the operator that computes it."""
+        return {tensor: operator.index for operator in self.operators for tensor in operator.outputs}
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """Tensor indices of the graph's inputs."""
+        return tuple(int(index) for index in self.subgraph.inputs)
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Tensor indices of the graph's outputs, in the file's order, which is not the network's."""
+        return tuple(int(index) for index in self.subgraph.outputs)
+
+    @cached_property
+    def signature_outputs(self) -> dict[str, int]:
+        """Output name -> tensor index: the only reliable way to tell outputs apart."""
+        if not self.model.signatureDefs:
+            return {}
+        return {text(entry.name): int(entry.tensorIndex) for entry in self.model.signatureDefs[0].outputs}
+
+    def activations(self, operator: Operator) -> tuple[int, ...]:
+        """Return the operator's inputs that are computed or fed, not stored in the file."""
+        return tuple(index for index in operator.inputs if index >= 0 and not self.tensors[index].is_constant)
+
+    def constant(self, index: int) -> NDArray[Any]:
+        """Return the values of a constant tensor.
+
+        Raises:
+            InputError: the tensor is no constant, or of a type that NumPy does not know.
+        """
+        tensor = self.tensors[index]
+        if not tensor.is_constant or tensor.dtype not in _NUMPY_TYPES:
+            raise InputError(f"tensor {index} must be a plain constant. Received: {tensor.dtype}, {tensor.name!r}.")
+        data = self.model.buffers[self.subgraph.tensors[index].buffer].data
+        return np.frombuffer(bytes(bytearray(data)), _NUMPY_TYPES[tensor.dtype]).reshape(tensor.shape)
+
+    def _tensor(self, index: int, raw: Any) -> Tensor:
+        quantization = raw.quantization
+        scales = [] if quantization is None or quantization.scale is None else list(quantization.scale)
+        zeros = [] if quantization is None or quantization.zeroPoint is None else list(quantization.zeroPoint)
+        data = self.model.buffers[raw.buffer].data
+        return Tensor(
+            index=index,
+            name=text(raw.name),
+            shape=() if raw.shape is None else tuple(int(size) for size in raw.shape),
+            dtype=_TYPE_NAMES.get(raw.type, str(raw.type)),
+            scale=float(scales[0]) if len(scales) == 1 else None,
+            zero_point=int(zeros[0]) if len(zeros) == 1 else None,
+            is_constant=data is not None and len(data) > 0,
+        )
+
+    def _operator(self, index: int, raw: Any) -> Operator:
+        code = self.model.operatorCodes[raw.opcodeIndex]
+        number = max(code.builtinCode, code.deprecatedBuiltinCode)
+        name = text(code.customCode) if code.customCode else _OP_NAMES.get(number, str(number))
+        return Operator(
+            index=index,
+            name=name,
+            inputs=tuple(int(tensor) for tensor in raw.inputs),
+            outputs=tuple(int(tensor) for tensor in raw.outputs),
+            options=raw.builtinOptions,
+        )
+
+
+def parse(content: bytes) -> Any:
+    """Return the object form (ModelT) of a .tflite.
+
+    Raises:
+        InputError: the bytes are no .tflite.
+    """
+    if content[4:8] != IDENTIFIER:
+        raise InputError(f"a model must be a .tflite file. Received: {len(content)} bytes without its mark.")
+    try:
+        return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(bytearray(content), 0))
+    except (struct.error, IndexError, ValueError, TypeError, MemoryError) as error:
+        raise InputError(f"a model must be a whole .tflite file. Received: a damaged one ({error}).") from error
+
+
+def serialize(model: Any) -> bytes:
+    """Return the bytes of an object form (ModelT)."""
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def text(raw: bytes | str | None) -> str:
+    """Return a flatbuffer string as text."""
+    if raw is None:
+        return ""
+    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
