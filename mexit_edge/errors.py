@@ -45,6 +45,4 @@ def unknown_name(argument: str, received: object, known: Iterable[str]) -> Input
     names = sorted(known)
     near = get_close_matches(str(received), names, n=1, cutoff=0.5)
     suggestion = f" Did you mean {near[0]!r}?" if near else ""
-    return InputError(
-        f"`{argument}` must be one of: {', '.join(names)}. Received: {received!r}.{suggestion}"
-    )
+    return InputError(f"`{argument}` must be one of: {', '.join(names)}. Received: {received!r}.{suggestion}")

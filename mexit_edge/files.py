@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -67,15 +66,15 @@ def written_whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def _put_in_place(fresh: Path, path: Path, aside: Path) -> None:
-    """Rename ``fresh`` to ``path``; a folder in its place is moved ``aside`` first, and back if that fails."""
+    """Rename ``fresh`` to ``path``; a folder in its place goes ``aside`` first, and back if that fails."""
     if not path.is_dir():
-        os.replace(fresh, path)
+        fresh.replace(path)
         return
-    os.rename(path, aside)
+    path.rename(aside)
     try:
-        os.rename(fresh, path)
+        fresh.rename(path)
     except BaseException:
-        os.rename(aside, path)
+        aside.rename(path)
         raise
 
 

@@ -47,7 +47,8 @@ class Bundle:
     def with_manifest(self, **changes: Any) -> Bundle:
         """Return the bundle with these fields of its manifest replaced, and the whole checked again."""
         fields = {name: getattr(self.manifest, name) for name in type(self.manifest).model_fields}
-        return replace(self, manifest=Manifest(**(fields | changes)))
+        manifest = Manifest(**(fields | changes))
+        return replace(self, manifest=manifest, golden=self.golden if manifest.golden else None)
 
     def with_golden(self, golden: Golden) -> Bundle:
         """Return the bundle with golden vectors."""
@@ -58,7 +59,7 @@ class Bundle:
         """Write the bundle whole: an interrupt or a full disk leaves an existing one as it was.
 
         Args:
-            path: a name ending in ``.zip`` gives one file; any other a folder, with ``.mexit`` added if absent.
+            path: a name ending in ``.zip`` gives one file; any other a folder NAME.mexit.
             overwrite: whether an existing bundle of that name may be replaced.
 
         Returns:
@@ -111,7 +112,8 @@ class Bundle:
     def _assemble(cls, source: Path, read: Callable[[str, int], bytes]) -> Bundle:
         manifest = _parse(read(MANIFEST, MAX_MANIFEST_BYTES), source)
         stages = tuple(
-            _unchanged(read(stage.file, MAX_FILE_BYTES), stage.sha256, stage.file) for stage in manifest.stages
+            _unchanged(read(stage.file, MAX_FILE_BYTES), stage.sha256, stage.file)
+            for stage in manifest.stages
         )
         golden = None
         if manifest.golden is not None:

@@ -13,13 +13,11 @@ def model_card(manifest: Manifest) -> str:
 
 def _head(manifest: Manifest) -> str:
     sensor = manifest.sensor
-    channels = ", ".join(
-        f"{name} ({unit})" for name, unit in zip(sensor.channels, sensor.units, strict=True)
-    )
+    channels = ", ".join(f"{name} ({unit})" for name, unit in zip(sensor.channels, sensor.units, strict=True))
     return (
         f"# {manifest.name}\n\n"
-        f"A multi-exit int8 network of {len(manifest.stages)} stages. Input: windows of {sensor.window} samples "
-        f"at {sensor.sampling_rate_hz:g} Hz, one every {sensor.hop} samples; channels {channels}. "
+        f"A multi-exit int8 network of {len(manifest.stages)} stages. Input: windows of {sensor.window} "
+        f"samples at {sensor.sampling_rate_hz:g} Hz, one every {sensor.hop} samples; channels {channels}. "
         f"Classes: {', '.join(manifest.classes)}."
     )
 
@@ -31,8 +29,13 @@ def _stages(manifest: Manifest) -> str:
         for stage in manifest.stages
     ]
     return "\n".join(
-        ["## Stages", "", "| exit | MACs | flash bytes | TFLM arena bytes (64-bit host) |", "|---|---|---|---|"]
-        + rows
+        [
+            "## Stages",
+            "",
+            "| exit | MACs | flash bytes | TFLM arena bytes (64-bit host) |",
+            "|---|---|---|---|",
+            *rows,
+        ]
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class Golden:
 
     def to_bytes(self) -> bytes:
         """Return the golden vectors as a compressed .npz."""
-        arrays: dict[str, NDArray[np.generic]] = {"windows": self.windows}
+        arrays: dict[str, NDArray[Any]] = {"windows": self.windows}
         arrays |= {f"tensor.{self.reference}.{name}": values for name, values in self.tensors.items()}
         arrays |= {f"label.{engine}": values for engine, values in self.labels.items()}
         arrays |= {f"exit.{engine}": values for engine, values in self.exits.items()}
@@ -70,7 +71,7 @@ class Golden:
             raise InputError(f"`golden` must be an .npz of golden vectors. Received: {error}.") from error
 
     @classmethod
-    def _from_arrays(cls, arrays: dict[str, NDArray[np.generic]]) -> Golden:
+    def _from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Golden:
         tensors, labels, exits, reference = {}, {}, {}, ""
         for name, values in arrays.items():
             kind, _, rest = name.partition(".")

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, 
 
 from mexit_edge.signals import Normalisation, Sensor
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 MAX_STAGES = 64
 
 # A plain file name: no separator, no leading dot, so that no path can leave the bundle's folder.
@@ -235,7 +235,9 @@ class Manifest(Spec):
                 live[tensor.name] = tensor
             logits = stage.outputs[0]
             if logits.shape != (1, len(self.classes)):
-                raise ValueError(f"{stage.exit} must give one logit per class, shape (1, {len(self.classes)})")
+                raise ValueError(
+                    f"{stage.exit} must give one logit per class, shape (1, {len(self.classes)})"
+                )
 
     @property
     def input_name(self) -> str:

@@ -47,14 +47,17 @@ class Normalisation:
         Raises:
             InputError: a group of channels is constant.
         """
-        offset = windows.x.mean(axis=(0, 1), dtype=np.float64) if centre else np.zeros(windows.sensor.n_channels)
+        offset = (
+            windows.x.mean(axis=(0, 1), dtype=np.float64) if centre else np.zeros(windows.sensor.n_channels)
+        )
         scale = np.empty(windows.sensor.n_channels)
         for group in windows.sensor.groups:
             deviation = float(windows.x[..., list(group)].std(dtype=np.float64))
             if deviation <= 0:
                 names = ", ".join(windows.sensor.channels[channel] for channel in group)
                 raise InputError(
-                    f"`windows` must vary in every channel. Received: constant {names}. Leave such channels out."
+                    f"`windows` must vary in every channel. Received: constant {names}. "
+                    "Leave such channels out."
                 )
             scale[list(group)] = deviation
         return cls(tuple(offset.tolist()), tuple(scale.tolist()))

@@ -36,7 +36,9 @@ def cut_windows(
     sensor = several[0].sensor
     if any(recording.sensor != sensor for recording in several):
         raise InputError("`recordings` must share one sensor. Received: recordings of different sensors.")
-    sensor = sensor.with_windowing(window or sensor.window, hop or sensor.hop)
+    sensor = sensor.with_windowing(
+        sensor.window if window is None else window, sensor.hop if hop is None else hop
+    )
     parts = [_cut_one(recording, sensor, len(classes)) for recording in several]
     x = np.concatenate([part[0] for part in parts])
     if not len(x):
@@ -51,7 +53,9 @@ def cut_windows(
 
 def _cut_one(
     recording: Recording, sensor: Sensor, n_classes: int
-) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
+) -> tuple[
+    np.ndarray[tuple[int, ...], np.dtype[np.float32]], np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+]:
     """Return x (n, time, channels) and y (n,) of one recording."""
     if len(recording.x) < sensor.window:
         return np.empty((0, *sensor.shape), np.float32), np.empty(0, np.int64)

@@ -37,6 +37,7 @@ class Windows:
         subject: (n,), whom each window was recorded from.
         sensor: what was measured.
         classes: name per class.
+        name: of the data set, for results.
 
     Raises:
         InputError: shapes or labels do not fit, or a sample is not finite.
@@ -47,6 +48,7 @@ class Windows:
     subject: NDArray[np.int64]
     sensor: Sensor
     classes: tuple[str, ...]
+    name: str = "windows"
 
     def __post_init__(self) -> None:
         if self.x.ndim != 3 or self.x.shape[1:] != self.sensor.shape:
@@ -76,6 +78,7 @@ class Windows:
         subject: ArrayLike | None = None,
         sensor: Sensor | None = None,
         classes: Iterable[str] | None = None,
+        name: str = "windows",
     ) -> Windows:
         """Make windows of one's own arrays.
 
@@ -85,6 +88,7 @@ class Windows:
             subject: (n,), integers; None when all come from one subject.
             sensor: what was measured; None for numbered channels without a unit.
             classes: name per class; None for ``class_0``, ``class_1``, ...
+            name: of the data set, for results.
 
         Raises:
             InputError: the arrays are not numbers, or do not fit each other.
@@ -108,6 +112,7 @@ class Windows:
             subject=np.zeros(len(labels), np.int64) if subject is None else np.asarray(subject, np.int64),
             sensor=sensor or Sensor.plain(samples.shape[2], samples.shape[1]),
             classes=tuple(classes),
+            name=name,
         )
 
     def __len__(self) -> int:

@@ -170,8 +170,6 @@ class Simulation:
         rows = np.arange(len(self))
         exits = [decide(early, [threshold] * early.shape[1]) for threshold in sweep]
         macs = np.asarray([self.exit_macs[exit_ - 1].mean() for exit_ in exits])
-        quality = np.asarray(
-            [balanced_accuracy(self.y, self.predicted[rows, exit_ - 1]) for exit_ in exits]
-        )
+        quality = np.asarray([balanced_accuracy(self.y, self.predicted[rows, exit_ - 1]) for exit_ in exits])
         order = np.argsort(macs, kind="stable")
         return macs[order], quality[order]

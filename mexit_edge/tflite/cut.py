@@ -65,7 +65,9 @@ def cut_at_exits(content: bytes, exits: Sequence[str]) -> tuple[CutStage, ...]:
         )
     logits = [graph.signature_outputs[name] for name in exits]
     if len(set(logits)) != len(logits):
-        raise InputError(f"`exits` must be distinct tensors. Received: {', '.join(exits)}, of which two are one.")
+        raise InputError(
+            f"`exits` must be distinct tensors. Received: {', '.join(exits)}, of which two are one."
+        )
     plan = _with_views(graph, _partition(graph, logits), logits)
     return tuple(_extract_all(graph, plan, logits, exits))
 
@@ -117,7 +119,9 @@ def _with_views(graph: Graph, stages: list[set[int]], logits: Sequence[int]) -> 
 
 def _without_unread_views(graph: Graph, operators: set[int], target: int) -> set[int]:
     while True:
-        read = {tensor for index in operators for tensor in graph.activations(graph.operators[index])} | {target}
+        read = {tensor for index in operators for tensor in graph.activations(graph.operators[index])} | {
+            target
+        }
         unread = {
             index
             for index in operators
@@ -136,8 +140,8 @@ def _extract_all(
     for number, (operators, target, exit_name) in enumerate(zip(plan, logits, exits, strict=True), start=1):
         if not operators:
             raise InputError(
-                f"`exits` must each need an operator of their own. Received: {exit_name}, which earlier exits "
-                "compute already. Put the exits in the order in which they run."
+                f"`exits` must each need an operator of their own. Received: {exit_name}, which earlier "
+                "exits compute already. Put the exits in the order in which they run."
             )
         made = {tensor for index in operators for tensor in graph.operators[index].outputs}
         later = [tensor for need in needs[number:] for tensor in need]

@@ -139,7 +139,9 @@ class Graph:
         """
         tensor = self.tensors[index]
         if not tensor.is_constant or tensor.dtype not in _NUMPY_TYPES:
-            raise InputError(f"tensor {index} must be a plain constant. Received: {tensor.dtype}, {tensor.name!r}.")
+            raise InputError(
+                f"tensor {index} must be a plain constant. Received: {tensor.dtype}, {tensor.name!r}."
+            )
         data = self.model.buffers[self.subgraph.tensors[index].buffer].data
         return np.frombuffer(bytes(bytearray(data)), _NUMPY_TYPES[tensor.dtype]).reshape(tensor.shape)
 
@@ -182,7 +184,9 @@ def parse(content: bytes) -> Any:
     try:
         return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(bytearray(content), 0))
     except (struct.error, IndexError, ValueError, TypeError, MemoryError) as error:
-        raise InputError(f"a model must be a whole .tflite file. Received: a damaged one ({error}).") from error
+        raise InputError(
+            f"a model must be a whole .tflite file. Received: a damaged one ({error})."
+        ) from error
 
 
 def serialize(model: Any) -> bytes:

@@ -1,0 +1,129 @@
+"""The commands of `mexit` and their options; what they do stands in one file per verb."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from mexit_edge.errors import InputError
+
+EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    help=(
+        "Multi-exit networks for sensor recordings: train, quantize to int8, cut into stages, and run on a "
+        "device that stops computing as soon as it is sure."
+    ),
+    epilog="Exit codes: 0 done, 1 failed at run time, 2 the input is wrong, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Engine = Annotated[
+    str | None, typer.Option(help="litert-xnnpack, litert-builtin, litert-reference or tflm; default: tflm.")
+]
+
+Command = Callable[..., None]
+
+
+def guarded(command: Command) -> Command:
+    """Turn what a command raises into a message on standard error and an exit code."""
+
+    @functools.wraps(command)
+    def run_guarded(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except InputError as error:
+            _stop(f"Error: {error}", EXIT_INPUT)
+        except KeyboardInterrupt:
+            _stop("Interrupted. What was there before is still whole.", EXIT_INTERRUPTED)
+        except (OSError, RuntimeError, ValueError, MemoryError) as error:
+            if os.environ.get("MEXIT_DEBUG"):
+                raise
+            _stop(f"Failed: {type(error).__name__}: {error}\nSet MEXIT_DEBUG=1 for details.", EXIT_FAILED)
+
+    return run_guarded
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(code)
+
+
+@app.callback()
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from mexit_edge import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command(epilog="Example: mexit run --data hapt --seed 1 --max-drop 0.005")
+@guarded
+def run(
+    data: Annotated[str, typer.Option(help="Data set: hapt or watch.")] = "hapt",
+    backbone: Annotated[str, typer.Option(help="Network: dscnn.")] = "dscnn",
+    regime: Annotated[str, typer.Option(help="Training regime: joint.")] = "joint",
+    device: Annotated[str, typer.Option(help="Device to estimate for.")] = "nucleo-l4r5zi",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; default 45, with --quick 4.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights and the perturbations.")] = 0,
+    max_drop: Annotated[
+        float, typer.Option(help="Largest loss of balanced accuracy against the final exit; 0.01 is a point.")
+    ] = 0.01,
+    out: Annotated[
+        Path | None, typer.Option(help="Bundle to write; default: a new name in tflite_models/.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing bundle of that name.")] = False,
+    as_json: AsJson = False,
+    quick: Annotated[bool, typer.Option(help="A short training on a quarter of the windows.")] = False,
+) -> None:
+    """Do the whole job: recordings, training, int8 stages, thresholds, test, estimates, page."""
+    from mexit_edge.cli.run import RunSettings, run_and_print
+
+    settings = RunSettings(data, backbone, regime, device, epochs, seed, max_drop, out, overwrite, quick)
+    run_and_print(settings, as_json=as_json)
+
+
+@app.command(epilog="Example: mexit simulate tflite_models/reference.mexit --data hapt --engine tflm")
+@guarded
+def simulate(
+    bundle: Annotated[Path, typer.Argument(help="A bundle: folder NAME.mexit or .zip.")],
+    data: Annotated[str, typer.Option(help="Data set: hapt or watch.")] = "hapt",
+    engine: Engine = None,
+    device: Annotated[str, typer.Option(help="Device to estimate for.")] = "nucleo-l4r5zi",
+    seed: Annotated[int, typer.Option(min=0, help="Of the split, where no test subjects are official.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Execute a bundle's stages on a data set's test subjects."""
+    from mexit_edge.cli.simulate import simulate_and_print
+
+    simulate_and_print(bundle, data, engine, device, seed, as_json=as_json)
+
+
+@app.command(epilog="Example: mexit inspect tflite_models/reference.mexit")
+@guarded
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="A bundle: folder NAME.mexit or .zip.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check a bundle's files against its manifest and its golden vectors, and print its stages."""
+    from mexit_edge.cli.inspect import inspect_and_print
+
+    inspect_and_print(bundle, as_json=as_json)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    # TensorFlow's own notices would drown the progress; errors stay.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    app()

@@ -1,0 +1,90 @@
+"""Live progress: one bar for the steps of a job, one for the epochs of a training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class JobProgress:
+    """Tells which step is running, and how far the training is.
+
+    On a terminal the lines are live; elsewhere each step and every epoch gives one line of its own.
+
+    Args:
+        screen: where to write.
+    """
+
+    def __init__(self, screen: Console) -> None:
+        self.screen = screen
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Announce a step, and its duration when it is done."""
+        started = time.perf_counter()
+        if self.screen.is_terminal:
+            with self.screen.status(f"{title} ..."):
+                yield
+        else:
+            yield
+        self.seconds[title] = round(time.perf_counter() - started, 2)
+        self.screen.print(f"{title}: {self.seconds[title]:.1f} s")
+
+    @contextmanager
+    def training(self, epochs: int) -> Iterator[EpochLines]:
+        """Show the epochs of a training; gives the object that takes each epoch's figures."""
+        started = time.perf_counter()
+        bar = Progress(
+            SpinnerColumn(),
+            TextColumn("Training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.screen,
+            disable=not self.screen.is_terminal,
+        )
+        with bar:
+            yield EpochLines(bar, bar.add_task("training", total=epochs, figures=""), self.screen, epochs)
+        self.seconds["Training"] = round(time.perf_counter() - started, 2)
+
+
+class EpochLines:
+    """Shows loss and accuracy per exit after every epoch."""
+
+    def __init__(self, bar: Progress, task: Any, screen: Console, epochs: int) -> None:
+        self.bar, self.task, self.screen, self.epochs = bar, task, screen, epochs
+        self.started = time.perf_counter()
+
+    def epoch_done(self, epoch: int, logs: dict[str, float]) -> None:
+        """Show the figures of epoch ``epoch``, from 1."""
+        exits = sorted(key.removesuffix("_accuracy") for key in logs if _is_training_accuracy(key))
+        accuracies = " ".join(
+            f"{logs[f'{name}_accuracy']:.3f}/{logs.get(f'val_{name}_accuracy', float('nan')):.3f}"
+            for name in exits
+        )
+        figures = f"loss {logs['loss']:.3f} | accuracy per exit, train/val {accuracies}"
+        self.bar.update(self.task, completed=epoch, figures=figures)
+        if not self.screen.is_terminal:
+            left = (time.perf_counter() - self.started) / epoch * (self.epochs - epoch)
+            self.screen.print(f"epoch {epoch}/{self.epochs} | {figures} | about {left:.0f} s left")
+
+
+def _is_training_accuracy(key: str) -> bool:
+    return key.startswith("exit_") and key.endswith("_accuracy")

@@ -1,0 +1,183 @@
+"""Tables for the terminal, and the same facts as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from mexit_edge.bundle import Manifest
+from mexit_edge.estimate import BundleEstimate, Estimate
+from mexit_edge.simulate import Simulation
+
+
+def print_json(facts: dict[str, Any]) -> None:
+    """Print facts on standard output."""
+    print(json.dumps(facts, indent=1))
+
+
+def quality_facts(simulation: Simulation, estimate: BundleEstimate) -> dict[str, Any]:
+    """Return what a simulation and an estimate tell, in plain types."""
+    interval = simulation.drop_interval
+    expected = estimate.expected(simulation.exit_shares)
+    return {
+        "engine": simulation.engine,
+        "data": simulation.data,
+        "windows": len(simulation),
+        "subjects": [int(subject) for subject in np.unique(simulation.subject)],
+        "exits": [
+            {
+                "exit": name,
+                "accuracy": simulation.accuracies[index],
+                "balanced_accuracy": simulation.balanced_accuracies[index],
+                "macs": int(simulation.exit_macs[index]),
+                "estimated_latency_ms": _interval(estimate.exits[index].estimated_latency_ms),
+                "estimated_energy_uj": _interval(estimate.exits[index].estimated_energy_uj),
+            }
+            for index, name in enumerate(simulation.exits)
+        ],
+        "policy": {
+            "score": simulation.score,
+            "thresholds_int": list(simulation.thresholds_int),
+            "accuracy": simulation.policy_accuracy,
+            "balanced_accuracy": simulation.policy_balanced_accuracy,
+            "drop": simulation.drop,
+            "drop_interval": [interval.low, interval.high],
+            "drop_interval_level": interval.level,
+            "mean_macs": simulation.mean_macs,
+            "share_of_full_macs": simulation.mean_macs / simulation.full_macs,
+            "exit_shares": list(simulation.exit_shares),
+            "invocations": list(simulation.invocations),
+            "estimated_latency_ms": _interval(expected.estimated_latency_ms),
+            "estimated_energy_uj": _interval(expected.estimated_energy_uj),
+        },
+        "oracle": {
+            "balanced_accuracy": simulation.oracle_balanced_accuracy,
+            "mean_macs": simulation.oracle_mean_macs,
+        },
+        "device": estimate.device,
+        "stack": estimate.stack,
+    }
+
+
+def quality_table(
+    simulation: Simulation, estimate: BundleEstimate, float_balanced: list[float] | None
+) -> Table:
+    """Return exits, policy and oracle as a table.
+
+    Args:
+        simulation: of the int8 stages.
+        estimate: for the same bundle.
+        float_balanced: balanced accuracy of the float network per exit, or None where it is not known.
+    """
+    table = Table(
+        title=f"{len(simulation):,} test windows of {simulation.data}, executed on int8 stages ({simulation.engine})",
+        caption=f"Time and energy are estimated for {estimate.device}, {estimate.stack}: value [low, high].",
+    )
+    for heading in (
+        "",
+        "balanced acc.",
+        "float",
+        "accuracy",
+        "windows",
+        "MACs",
+        "of full",
+        "est. ms",
+        "est. uJ",
+    ):
+        table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+    full = simulation.full_macs
+    for index, name in enumerate(simulation.exits):
+        exit_ = estimate.exits[index]
+        table.add_row(
+            name,
+            f"{simulation.balanced_accuracies[index]:.4f}",
+            "" if float_balanced is None else f"{float_balanced[index]:.4f}",
+            f"{simulation.accuracies[index]:.4f}",
+            f"{simulation.exit_shares[index]:.1%}",
+            f"{simulation.exit_macs[index]:,}",
+            f"{simulation.exit_macs[index] / full:.1%}",
+            _text(exit_.estimated_latency_ms),
+            _text(exit_.estimated_energy_uj),
+        )
+    expected = estimate.expected(simulation.exit_shares)
+    table.add_section()
+    table.add_row(
+        "policy",
+        f"{simulation.policy_balanced_accuracy:.4f}",
+        "",
+        f"{simulation.policy_accuracy:.4f}",
+        "100%",
+        f"{simulation.mean_macs:,.0f}",
+        f"{simulation.mean_macs / full:.1%}",
+        _text(expected.estimated_latency_ms),
+        _text(expected.estimated_energy_uj),
+        style="bold",
+    )
+    table.add_row(
+        "oracle",
+        f"{simulation.oracle_balanced_accuracy:.4f}",
+        "",
+        "",
+        "",
+        f"{simulation.oracle_mean_macs:,.0f}",
+        f"{simulation.oracle_mean_macs / full:.1%}",
+        "",
+        "",
+    )
+    return table
+
+
+def drop_sentence(simulation: Simulation) -> str:
+    """Return what the policy loses, with its interval."""
+    interval = simulation.drop_interval
+    return (
+        f"The policy loses {100 * simulation.drop:.2f} points of balanced accuracy against the final exit "
+        f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}] ({interval.level:.0%} subject bootstrap)."
+    )
+
+
+def stage_table(manifest: Manifest) -> Table:
+    """Return the stages of a bundle as a table."""
+    table = Table(title=f"{manifest.name}: stages")
+    for heading in (
+        "stage",
+        "operators",
+        "MACs",
+        "live MACs",
+        "flash bytes",
+        "TFLM arena bytes",
+        "leaves for later",
+    ):
+        table.add_column(heading, justify="left" if heading in ("stage", "operators") else "right")
+    for stage in manifest.stages:
+        boundary = [f"{tensor.name} {'x'.join(map(str, tensor.shape))}" for tensor in stage.outputs[1:]]
+        table.add_row(
+            stage.exit,
+            str(sum(stage.ops.values())),
+            f"{stage.macs:,}",
+            f"{stage.live_macs:,}",
+            f"{stage.flash_bytes:,}",
+            "unknown" if stage.arena_bytes is None else f"{stage.arena_bytes:,}",
+            "\n".join(boundary) or "-",
+        )
+    return table
+
+
+def console(*, quiet: bool) -> Console:
+    """Return where people read: standard output, or standard error when that belongs to JSON."""
+    return Console(stderr=quiet, highlight=False)
+
+
+def _interval(estimate: Estimate | None) -> dict[str, float] | None:
+    return None if estimate is None else {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+def _text(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "unknown"
+    digits = 2 if estimate.value < 100 else 0
+    return f"{estimate.value:,.{digits}f} [{estimate.low:,.{digits}f}, {estimate.high:,.{digits}f}]"

@@ -1,0 +1,164 @@
+"""From a trained network to a bundle of stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from mexit_edge.bundle import (
+    Bundle,
+    InputSpec,
+    Manifest,
+    NormalisationSpec,
+    SensorSpec,
+    StageSpec,
+    TensorSpec,
+    Training,
+)
+from mexit_edge.compress.convert import convert_int8, representative_sample
+from mexit_edge.errors import InputError
+from mexit_edge.estimate import total_live_macs, total_macs
+from mexit_edge.files import sha256
+from mexit_edge.regimes import MultiExitModel
+from mexit_edge.runtime import arena_bytes, fixed_point_affine
+from mexit_edge.signals import Normalisation, Sensor, Windows
+from mexit_edge.tflite import CutStage, Tensor, cut_at_exits
+
+PACKAGES = ("mexit-edge", "tensorflow", "keras", "ai-edge-litert", "tflite-micro", "numpy")
+
+
+def export(
+    model: MultiExitModel | keras.Model,
+    representative: Windows | NDArray[np.float32],
+    *,
+    name: str = "model",
+    sensor: Sensor | None = None,
+    classes: Sequence[str] | None = None,
+    training: Training | None = None,
+) -> Bundle:
+    """Quantize a network to int8 as one model, cut it into stages and describe them.
+
+    The bundle has no policy yet: `mexit_edge.simulate.calibrate` sets one.
+
+    Args:
+        model: a `MultiExitModel`, or a functional network with outputs ``exit_01``, ...
+        representative: training windows; a class-balanced choice of them is used. An array is taken as it is,
+            (n, time, channels) as the network takes it.
+        name: of the bundle.
+        sensor: what the windows are; known from `Windows`, needed with arrays only if more than shapes is
+            to be known.
+        classes: name per class; known from `Windows`.
+        training: where the network came from, for the manifest.
+
+    Raises:
+        InputError: the network cannot become int8, or the windows do not fit it.
+        RunError: the converter crashed.
+    """
+    network = model.network if isinstance(model, MultiExitModel) else model
+    normalisation = model.normalisation if isinstance(model, MultiExitModel) else None
+    if isinstance(representative, Windows):
+        sensor, classes = sensor or representative.sensor, classes or representative.classes
+        normalisation = normalisation or Normalisation.identity(sensor.n_channels)
+        windows = normalisation.apply(representative_sample(representative).x)
+    else:
+        windows = np.asarray(representative, np.float32)
+    expected = tuple(network.inputs[0].shape[1:])
+    if windows.shape[1:] != expected or len(expected) != 2:
+        raise InputError(
+            f"`representative` must hold windows of the network's shape {expected}, (time, channels). "
+            f"Received: {windows.shape[1:]}."
+        )
+    sensor = sensor or Sensor.plain(expected[1], expected[0])
+    n_classes = int(next(iter(network.output.values())).shape[-1])
+    return bundle_from_whole(
+        convert_int8(network, windows),
+        exits=sorted(network.output),
+        name=name,
+        sensor=sensor,
+        normalisation=normalisation or Normalisation.identity(sensor.n_channels),
+        classes=classes or [f"class_{index}" for index in range(n_classes)],
+        training=training or Training(),
+    )
+
+
+def bundle_from_whole(
+    whole: bytes,
+    *,
+    exits: Sequence[str],
+    name: str,
+    sensor: Sensor,
+    normalisation: Normalisation,
+    classes: Sequence[str],
+    training: Training,
+) -> Bundle:
+    """Cut a whole int8 model into the stages of a bundle.
+
+    Args:
+        whole: a .tflite with a signature that names its outputs.
+        exits: output names in the order in which the exits run.
+        name: of the bundle.
+        sensor: what the windows are.
+        normalisation: that was applied before the network.
+        classes: name per class.
+        training: where the network came from.
+
+    Raises:
+        InputError: the exits do not fit the model, or the sensor's counts do not fit int32.
+    """
+    cuts = cut_at_exits(whole, exits)
+    window = _tensor_spec(*cuts[0].inputs[0])
+    manifest = Manifest(
+        name=name,
+        sensor=SensorSpec(**{field: getattr(sensor, field) for field in SensorSpec.model_fields}),
+        normalisation=NormalisationSpec(offset=normalisation.offset, scale=normalisation.scale),
+        classes=tuple(classes),
+        input=InputSpec(
+            scale=window.scale,
+            zero_point=window.zero_point,
+            fixed_point=fixed_point_affine(sensor, normalisation, window.scale, window.zero_point),
+        ),
+        stages=tuple(
+            _stage_spec(number, exit_, cut)
+            for number, (exit_, cut) in enumerate(zip(exits, cuts, strict=True), start=1)
+        ),
+        training=training,
+        versions=tool_versions(),
+    )
+    return Bundle(manifest, tuple(cut.content for cut in cuts))
+
+
+def tool_versions() -> dict[str, str]:
+    """Return the versions of the packages that take part in making a bundle, as far as installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _stage_spec(number: int, exit_: str, cut: CutStage) -> StageSpec:
+    return StageSpec(
+        file=f"stage_{number:02d}.tflite",
+        sha256=sha256(cut.content),
+        flash_bytes=len(cut.content),
+        exit=exit_,
+        inputs=tuple(_tensor_spec(*tensor) for tensor in cut.inputs),
+        outputs=tuple(_tensor_spec(*tensor) for tensor in cut.outputs),
+        ops=cut.operators,
+        macs=total_macs(cut.content),
+        live_macs=total_live_macs(cut.content),
+        arena_bytes=arena_bytes(cut.content),
+    )
+
+
+def _tensor_spec(name: str, tensor: Tensor) -> TensorSpec:
+    # The audit has made sure that every activation is int8 with one scale.
+    if tensor.scale is None or tensor.zero_point is None:
+        raise InputError(f"tensor {name} must be quantized as a whole. Received: no single scale.")
+    return TensorSpec(name=name, shape=tensor.shape, scale=tensor.scale, zero_point=tensor.zero_point)

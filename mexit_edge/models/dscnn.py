@@ -1,0 +1,77 @@
+"""A depthwise-separable 1-D convolutional network with an exit after every block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from mexit_edge.models.heads import exit_name, pooled_head
+from mexit_edge.signals import Sensor
+
+# Per block the separable convolutions: (channels, kernel, stride).
+Convolution = tuple[int, int, int]
+STEM: Convolution = (16, 7, 2)
+BLOCKS: tuple[tuple[Convolution, ...], ...] = (
+    ((32, 7, 2),),
+    ((48, 7, 1), (64, 5, 2)),
+    ((96, 5, 1), (128, 5, 1), (128, 5, 1)),
+)
+
+
+def dscnn(
+    sensor: Sensor,
+    n_classes: int,
+    *,
+    stem: Convolution = STEM,
+    blocks: Sequence[Sequence[Convolution]] = BLOCKS,
+    dropout: float = 0.3,
+) -> keras.Model:
+    """Build the network: one plain convolution, then blocks of separable ones, each with an exit.
+
+    Convolutions have no bias and are followed by batch normalisation and ReLU, the order that folds into one
+    int8 operator each.
+
+    Args:
+        sensor: gives the input's shape.
+        n_classes: number of classes.
+        stem: channels, kernel and stride of the first convolution.
+        blocks: per block its separable convolutions as (channels, kernel, stride).
+        dropout: rate in the heads.
+
+    Returns:
+        A functional model with input "window" (batch, time, channels) and outputs ``exit_01``, ...
+
+    Reference:
+        Zhang et al., "Hello Edge: Keyword Spotting on Microcontrollers", arXiv 1711.07128 (DS-CNN).
+    """
+    window = keras.Input(sensor.shape, name="window")
+    channels, kernel, stride = stem
+    features = keras.layers.Conv1D(
+        channels, kernel, strides=stride, padding="same", use_bias=False, name="stem"
+    )(window)
+    features = _normalised_relu(features, "stem")
+    outputs = {}
+    for number, block in enumerate(blocks, start=1):
+        for place, convolution in enumerate(block, start=1):
+            features = _separable(features, convolution, f"block_{number:02d}_{place:02d}")
+        name = exit_name(number)
+        outputs[name] = pooled_head(features, n_classes, name, dropout)
+    return keras.Model(window, outputs, name="dscnn")
+
+
+def _separable(features: Any, convolution: Convolution, name: str) -> Any:
+    channels, kernel, stride = convolution
+    layers = keras.layers
+    features = layers.DepthwiseConv1D(
+        kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_depthwise"
+    )(features)
+    features = _normalised_relu(features, f"{name}_depthwise")
+    features = layers.Conv1D(channels, 1, use_bias=False, name=f"{name}_pointwise")(features)
+    return _normalised_relu(features, f"{name}_pointwise")
+
+
+def _normalised_relu(features: Any, name: str) -> Any:
+    features = keras.layers.BatchNormalization(momentum=0.95, name=f"{name}_norm")(features)
+    return keras.layers.ReLU(name=f"{name}_relu")(features)

@@ -1,0 +1,17 @@
+"""Training regimes for multi-exit networks, in plain Keras `fit`."""
+
+from mexit_edge.regimes.joint import Joint
+from mexit_edge.regimes.model import MultiExitModel
+from mexit_edge.regimes.recipe import BATCH_SIZE, adamw_cosine, restore_best_epoch
+from mexit_edge.regimes.regime import REGIMES, Regime, make_regime
+
+__all__ = [
+    "BATCH_SIZE",
+    "REGIMES",
+    "Joint",
+    "MultiExitModel",
+    "Regime",
+    "adamw_cosine",
+    "make_regime",
+    "restore_best_epoch",
+]

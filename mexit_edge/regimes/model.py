@@ -1,0 +1,295 @@
+"""`MultiExitModel`: a functional multi-exit network with a training regime, used as any Keras model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from mexit_edge.errors import InputError
+from mexit_edge.regimes.batches import WindowBatches
+from mexit_edge.regimes.regime import Regime, make_regime
+from mexit_edge.signals import Normalisation, Perturbation, Sensor, Windows, inertial_perturbations
+from mexit_edge.signals.windows import refuse_non_finite
+
+
+@keras.saving.register_keras_serializable("mexit_edge")
+class MultiExitModel(keras.Model):
+    """Trains all exits of a network under one regime.
+
+    Losses take logits and one array of class indices for all exits. `fit`, `evaluate` and History always
+    carry loss and accuracy per exit: ``loss``, ``exit_01_loss``, ``exit_01_accuracy``, ...
+
+    Args:
+        network: a functional model with a dict of logits ``exit_01``, ``exit_02``, ... as outputs
+            (`mexit_edge.models.build`, `attach_exits`, or one's own).
+        regime: a name or an object.
+        normalisation: applied to `Windows`; None to fit it on the windows of the first `fit`.
+        perturbations: applied to training `Windows`; ``"auto"`` for the standard ones of inertial data where
+            the sensor has rigid bodies, and none elsewhere.
+        seed: of the order of windows and their perturbations.
+
+    Raises:
+        InputError: the network's outputs are not such a dict, or there is no such regime.
+
+    Example:
+        ```python
+        model = MultiExitModel(network, regime="joint")
+        model.compile(optimizer="adam")
+        model.fit(split.train, validation_data=split.validation, epochs=40)
+        ```
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        regime: str | Regime = "joint",
+        *,
+        normalisation: Normalisation | None = None,
+        perturbations: Sequence[Perturbation] | str = "auto",
+        seed: int = 0,
+        name: str = "multi_exit_model",
+    ) -> None:
+        super().__init__(name=name)
+        self.exits = _exit_names(network)
+        self.network = network
+        self.regime = make_regime(regime)
+        self.normalisation = normalisation
+        self.perturbations = perturbations
+        self.seed = seed
+        self.exit_losses = [keras.metrics.Mean(name=f"{exit_}_loss") for exit_ in self.exits]
+        self.exit_accuracies = [
+            keras.metrics.SparseCategoricalAccuracy(name=f"{exit_}_accuracy") for exit_ in self.exits
+        ]
+        self.build(network.inputs[0].shape)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of logits per exit."""
+        return int(self.network.output[self.exits[-1]].shape[-1])
+
+    def build(self, input_shape: Any) -> None:
+        """Mark as built: the functional network has its weights already."""
+        self.built = True
+
+    def compile(self, optimizer: Any = "adam", **options: Any) -> None:
+        """Set the optimizer; the loss is the regime's.
+
+        Args:
+            optimizer: a Keras optimizer or its name.
+            **options: of `keras.Model.compile`, without `loss`.
+
+        Raises:
+            InputError: a loss is given.
+        """
+        if options.pop("loss", None) is not None:
+            raise InputError(
+                "`loss` must not be given: the regime defines it. Choose another `regime` instead."
+            )
+        # Compiling to XLA costs seconds per shape and gains nothing at these sizes.
+        options.setdefault("jit_compile", False)
+        super().compile(optimizer=optimizer, **options)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Return a dict of logits per exit."""
+        return self.network(inputs, training=training)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Return the regime's loss plus the network's own (weight decay by regularisers)."""
+        columns = [
+            keras.losses.sparse_categorical_crossentropy(y, y_pred[exit_], from_logits=True)
+            for exit_ in self.exits
+        ]
+        for metric, column in zip(self.exit_losses, columns, strict=True):
+            metric.update_state(column)
+        loss = self.regime.loss(keras.ops.stack(columns, axis=1), sample_weight)
+        return loss + sum(self.network.losses) if self.network.losses else loss
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """Return loss and accuracy per exit beside whatever `compile` was given."""
+        for metric, exit_ in zip(self.exit_accuracies, self.exits, strict=True):
+            metric.update_state(y, y_pred[exit_])
+        return self.get_metrics_result()
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *,
+        batch_size: int = 64,
+        epochs: int = 1,
+        validation_data: Any = None,
+        class_weight: dict[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        **options: Any,
+    ) -> keras.callbacks.History:
+        """Train as `keras.Model.fit` does.
+
+        Args:
+            x: `Windows`; or an array (n, ...) as the network takes it, with ``y``; or a tf.data.Dataset or
+                PyDataset of (x, y). Only `Windows` are normalised and perturbed.
+            y: (n,) class indices, with an array.
+            batch_size: windows per step.
+            epochs: number of the last epoch.
+            validation_data: `Windows`, (x, y) or a data set.
+            class_weight: class index -> weight of its windows.
+            sample_weight: (n,) weight per window.
+            initial_epoch: number of epochs done before.
+            **options: of `keras.Model.fit`: callbacks, verbose, ...
+
+        Returns:
+            Keras' History.
+
+        Raises:
+            InputError: labels out of range, a class absent from training, NaN or infinite samples, shapes
+                that do not fit the network.
+        """
+        if isinstance(x, Windows):
+            data: dict[str, Any] = {
+                "x": self._training_batches(x, batch_size, class_weight, sample_weight, initial_epoch),
+                "shuffle": False,
+            }
+        elif y is not None:
+            self._check_arrays(x, y)
+            weights = {"class_weight": class_weight, "sample_weight": sample_weight}
+            data = {"x": x, "y": y, "batch_size": batch_size, **weights}
+        else:
+            data = {"x": x, "class_weight": class_weight}
+        return super().fit(
+            **data,
+            epochs=epochs,
+            initial_epoch=initial_epoch,
+            validation_data=self._as_arrays(validation_data),
+            **options,
+        )
+
+    def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> Any:
+        """Return loss and metrics on `Windows`, arrays or a data set (see `keras.Model.evaluate`)."""
+        if isinstance(x, Windows):
+            x, y = self._as_arrays(x)
+        return super().evaluate(x, y, **options)
+
+    def predict(self, x: Any, **options: Any) -> dict[str, NDArray[np.float32]]:
+        """Return float logits per exit, (n, classes) each, for `Windows`, arrays or a data set."""
+        return super().predict(self._as_arrays(x)[0] if isinstance(x, Windows) else x, **options)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` needs to build the model again."""
+        return {
+            "name": self.name,
+            "network": keras.saving.serialize_keras_object(self.network),
+            "regime": self.regime.get_config(),
+            "normalisation": self.normalisation
+            and {"offset": list(self.normalisation.offset), "scale": list(self.normalisation.scale)},
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> MultiExitModel:
+        """Build the model of a config; perturbations given as objects are not part of it."""
+        regime = dict(config["regime"])
+        normalisation = config["normalisation"]
+        return cls(
+            keras.saving.deserialize_keras_object(config["network"], custom_objects=custom_objects),
+            make_regime(regime.pop("name"), **regime),
+            normalisation=normalisation
+            and Normalisation(tuple(normalisation["offset"]), tuple(normalisation["scale"])),
+            seed=config["seed"],
+            name=config["name"],
+        )
+
+    def _training_batches(
+        self,
+        windows: Windows,
+        batch_size: int,
+        class_weight: dict[int, float] | None,
+        sample_weight: Any,
+        initial_epoch: int,
+    ) -> WindowBatches:
+        self._check_arrays(windows.x, windows.y)
+        present = np.bincount(windows.y, minlength=windows.n_classes) > 0
+        if not present.all():
+            absent = [name for name, there in zip(windows.classes, present, strict=True) if not there]
+            raise InputError(
+                f"`x` must hold windows of every class. Received: none of {', '.join(absent)}. "
+                "Take other training subjects, or leave the class out."
+            )
+        if self.normalisation is None:
+            self.normalisation = Normalisation.fit(windows)
+        weight = None if sample_weight is None else np.asarray(sample_weight, np.float32)
+        if class_weight is not None:
+            by_class = np.asarray([class_weight.get(index, 1.0) for index in range(self.n_classes)])
+            weight = (by_class[windows.y] * (1.0 if weight is None else weight)).astype(np.float32)
+        return WindowBatches(
+            windows,
+            self.normalisation,
+            self._perturbations(windows.sensor),
+            batch_size,
+            self.seed,
+            first_epoch=initial_epoch,
+            sample_weight=weight,
+        )
+
+    def _perturbations(self, sensor: Sensor) -> Sequence[Perturbation]:
+        if not isinstance(self.perturbations, str):
+            return self.perturbations
+        if self.perturbations != "auto":
+            raise InputError(
+                f'`perturbations` must be "auto" or a sequence. Received: {self.perturbations!r}.'
+            )
+        normalisation = self.normalisation or Normalisation.identity(sensor.n_channels)
+        return inertial_perturbations(normalisation.scale) if sensor.rigid_bodies else ()
+
+    def _as_arrays(self, data: Any) -> Any:
+        """Return Windows as normalised (x, y); anything else as it is."""
+        if not isinstance(data, Windows):
+            return data
+        normalisation = self.normalisation or Normalisation.identity(data.sensor.n_channels)
+        return normalisation.apply(data.x), data.y
+
+    def _check_arrays(self, x: Any, y: Any) -> None:
+        expected = self.network.inputs[0].shape[1:]
+        samples, labels = np.asarray(x), np.asarray(y)
+        if samples.dtype.kind not in "iuf" or samples.shape[1:] != tuple(expected):
+            raise InputError(
+                f"`x` must be real numbers of shape (n, {', '.join(map(str, expected))}). "
+                f"Received: {samples.dtype} of shape {samples.shape}."
+            )
+        refuse_non_finite(samples, "`x`")
+        if labels.shape != samples.shape[:1] or labels.dtype.kind not in "iu":
+            raise InputError(
+                f"`y` must be integers of shape ({len(samples)},). "
+                f"Received: {labels.dtype} of shape {labels.shape}."
+            )
+        if not len(labels) or labels.min() < 0 or labels.max() >= self.n_classes:
+            raise InputError(
+                f"`y` must hold class indices from 0 to {self.n_classes - 1}. "
+                f"Received: values from {labels.min(initial=0)} to {labels.max(initial=0)}."
+            )
+
+
+def _exit_names(network: keras.Model) -> tuple[str, ...]:
+    """Return the names of the exits, in order, after checking that they are what we need."""
+    output: Any = getattr(network, "output", None) if getattr(network, "inputs", None) else None
+    names = tuple(output) if isinstance(output, dict) else ()
+    expected = tuple(f"exit_{number:02d}" for number in range(1, len(names) + 1))
+    if not names or tuple(sorted(names)) != expected:
+        raise InputError(
+            "`network` must be a functional Keras model with a dict of outputs exit_01, exit_02, ... "
+            f"Received: {type(network).__name__} with outputs {', '.join(names) or 'without names'}. "
+            "Use `attach_exits` to give a model exits."
+        )
+    if len({output[name].shape[-1] for name in names}) != 1:
+        raise InputError("`network` must give the same number of logits at every exit.")
+    return expected

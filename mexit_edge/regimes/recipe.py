@@ -1,0 +1,39 @@
+"""The training recipe of the main job, in two small pieces that scripts can use as well."""
+
+from __future__ import annotations
+
+import keras
+
+LEARNING_RATE = 2e-3
+WEIGHT_DECAY = 1e-3
+BATCH_SIZE = 64
+
+
+def adamw_cosine(
+    n_windows: int, epochs: int, batch_size: int = BATCH_SIZE, learning_rate: float = LEARNING_RATE
+) -> keras.optimizers.Optimizer:
+    """Return AdamW whose learning rate falls to zero along a cosine over the whole training.
+
+    Args:
+        n_windows: training windows.
+        epochs: epochs in all.
+        batch_size: windows per step.
+        learning_rate: at the start.
+
+    Reference:
+        Loshchilov and Hutter, "Decoupled Weight Decay Regularization", arXiv 1711.05101.
+    """
+    steps = max(1, n_windows // batch_size) * epochs
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    return keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
+
+
+def restore_best_epoch(epochs: int) -> keras.callbacks.Callback:
+    """Return a callback that ends with the weights of the lowest mean validation loss over the exits.
+
+    Args:
+        epochs: epochs in all; training itself is never cut short, since the schedule is made for them.
+    """
+    return keras.callbacks.EarlyStopping(
+        monitor="val_loss", mode="min", patience=epochs, restore_best_weights=True
+    )

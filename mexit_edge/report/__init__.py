@@ -1,0 +1,20 @@
+"""What came out, to look at: figures that return Axes, and one self-contained HTML page."""
+
+from mexit_edge.report.figures import (
+    plot_confusion,
+    plot_exit_shares,
+    plot_reliability,
+    plot_tradeoff,
+    plot_training,
+)
+from mexit_edge.report.page import render_page, write_page
+
+__all__ = [
+    "plot_confusion",
+    "plot_exit_shares",
+    "plot_reliability",
+    "plot_tradeoff",
+    "plot_training",
+    "render_page",
+    "write_page",
+]

@@ -1,0 +1,316 @@
+"""The page's tables, as text cells. A losing row is printed like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mexit_edge.exits import balanced_accuracy, expected_calibration_error
+from mexit_edge.report.words import (
+    NBSP,
+    NOT_APPLICABLE,
+    UNKNOWN,
+    count,
+    estimated,
+    percent,
+    points,
+    setting,
+    signed_points,
+    subjects,
+)
+
+if TYPE_CHECKING:
+    from mexit_edge.bundle import Manifest, StageSpec
+    from mexit_edge.estimate import BundleEstimate
+    from mexit_edge.simulate import Simulation
+
+LATENCY = f"estimated ms [low,{NBSP}high]"
+ENERGY = f"estimated uJ [low,{NBSP}high]"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table; the first cell of a row is its heading.
+
+    Args:
+        caption: what the rows are and how to read them.
+        columns: heading per column.
+        rows: cells, one per column.
+        is_text: whether cells are words, set flush left, instead of numbers.
+        marked: heading of the row to set off, or None.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    is_text: bool = False
+    marked: str | None = None
+
+
+def exits_table(
+    simulation: Simulation, estimate: BundleEstimate | None, float_quality: Mapping[str, Any] | None
+) -> Table:
+    """Return quality and cost of every exit, the policy and the oracle."""
+    n_exits = len(simulation.exits)
+    floats = float_balanced_accuracies(simulation, float_quality)
+    rows = []
+    for index, name in enumerate(simulation.exits):
+        alone = np.full(len(simulation), index + 1)
+        quality = (
+            percent(simulation.accuracies[index]),
+            percent(simulation.balanced_accuracies[index]),
+            percent(floats[name]) if name in floats else UNKNOWN,
+            f"{simulation.calibration_error(index + 1):.3f}",
+        )
+        leaving = percent(simulation.exit_shares[index])
+        rows.append((name, *quality, *_cost(simulation, alone, estimate, leaving)))
+    took = simulation.exit - 1
+    confidence = np.stack(
+        [simulation.probabilities(number).max(axis=1) for number in range(1, n_exits + 1)], axis=1
+    )[np.arange(len(simulation)), took]
+    ece = expected_calibration_error(confidence, simulation.label == simulation.y)
+    quality = (
+        percent(simulation.policy_accuracy),
+        percent(simulation.policy_balanced_accuracy),
+        NOT_APPLICABLE,
+        f"{ece:.3f}",
+    )
+    rows.append(("policy", *quality, *_cost(simulation, simulation.exit, estimate, percent(1.0))))
+    label = simulation.predicted[np.arange(len(simulation)), simulation.oracle_exit - 1]
+    quality = (
+        percent(float(np.mean(label == simulation.y))),
+        percent(balanced_accuracy(simulation.y, label)),
+        NOT_APPLICABLE,
+        NOT_APPLICABLE,
+    )
+    rows.append(("oracle", *quality, *_cost(simulation, simulation.oracle_exit, estimate, NOT_APPLICABLE)))
+    return Table(
+        caption=(
+            "A row of an exit: every window leaves there. Share of windows: how many leave there under the "
+            "policy. The oracle stops at the first exit that is right, which only the label can tell; it is "
+            f"a bound, not a policy. {estimate_source(estimate)} {NOT_APPLICABLE}: does not apply."
+        ),
+        columns=(
+            "exit",
+            "accuracy",
+            "balanced accuracy",
+            "balanced accuracy, float network",
+            "ECE",
+            "mean MACs",
+            "MACs of full network",
+            "share of windows",
+            LATENCY,
+            ENERGY,
+        ),
+        rows=tuple(rows),
+        marked="policy",
+    )
+
+
+def _cost(
+    simulation: Simulation, exits: Any, estimate: BundleEstimate | None, leaving: str
+) -> tuple[str, str, str, str, str]:
+    """Return mean MACs, their share, share of windows, ms and uJ when windows leave at ``exits``."""
+    mean_macs = float(simulation.exit_macs[exits - 1].mean())
+    expected = None
+    if estimate is not None:
+        expected = estimate.expected(exit_shares(exits, len(simulation.exits)))
+    return (
+        f"{mean_macs:,.0f}",
+        percent(mean_macs / simulation.full_macs),
+        leaving,
+        UNKNOWN if expected is None else estimated(expected.estimated_latency_ms),
+        UNKNOWN if expected is None else estimated(expected.estimated_energy_uj),
+    )
+
+
+def exit_shares(exits: Any, n_exits: int) -> tuple[float, ...]:
+    """Return the share of windows that leave at each exit, from exit numbers (n,)."""
+    return tuple(float(np.mean(exits == number)) for number in range(1, n_exits + 1))
+
+
+def float_balanced_accuracies(
+    simulation: Simulation, float_quality: Mapping[str, Any] | None
+) -> dict[str, float]:
+    """Return exit name -> balanced accuracy of the float network, for the exits that were evaluated."""
+    rows = [] if float_quality is None else float_quality.get("exits", [])
+    return {
+        row["exit"]: float(row["balanced_accuracy"])
+        for row in rows
+        if row["exit"] in simulation.exits and row.get("balanced_accuracy") is not None
+    }
+
+
+def estimate_source(estimate: BundleEstimate | None) -> str:
+    """Return the sentence that says where estimated figures come from."""
+    if estimate is None:
+        return "No estimate was made for a device: time and energy are unknown."
+    return f"Time and energy are estimated for {estimate.device} with {estimate.stack}, not measured."
+
+
+def comparison_table(simulation: Simulation) -> Table:
+    """Return what the policy gains or loses against every fixed choice, and against the oracle."""
+    others = [
+        *zip(simulation.exits, simulation.exit_macs, simulation.balanced_accuracies, strict=True),
+        ("oracle", simulation.oracle_mean_macs, simulation.oracle_balanced_accuracy),
+    ]
+    return Table(
+        caption="Negative points are a loss; MACs are in percent of the other's.",
+        columns=("policy against", "balanced accuracy, points", "its MACs"),
+        rows=tuple(
+            (name, signed_points(simulation.policy_balanced_accuracy - quality), percent(simulation.mean_macs / macs))
+            for name, macs, quality in others
+        ),
+    )
+
+
+def leaving_table(simulation: Simulation) -> Table:
+    """Return how right the windows are that leave at each exit, and how right the final exit is on them."""
+    rows = []
+    final = simulation.predicted[:, -1]
+    for number, name in enumerate(simulation.exits, start=1):
+        here = simulation.exit == number
+        cells = (UNKNOWN, UNKNOWN)
+        if here.any():
+            cells = (
+                percent(float(np.mean(simulation.label[here] == simulation.y[here]))),
+                percent(float(np.mean(final[here] == simulation.y[here]))),
+            )
+        rows.append((name, count(int(here.sum())), *cells))
+    return Table(
+        caption="Accuracy on the windows that leave there, and what the final exit makes of the same windows.",
+        columns=("leave at", "windows", "accuracy", "final exit on them"),
+        rows=tuple(rows),
+    )
+
+
+def stages_table(manifest: Manifest, simulation: Simulation, estimate: BundleEstimate | None) -> Table:
+    """Return size and cost of every stage."""
+    costs = {} if estimate is None else {stage.exit: stage for stage in estimate.stages}
+    rows = []
+    for stage, invocations in zip(manifest.stages, simulation.invocations, strict=True):
+        cost = costs.get(stage.exit)
+        rows.append(
+            (
+                f"stage of {stage.exit}",
+                count(stage.macs),
+                count(stage.live_macs),
+                count(stage.flash_bytes),
+                count(stage.arena_bytes),
+                _boundary(stage),
+                UNKNOWN if cost is None else estimated(cost.estimated_latency_ms),
+                UNKNOWN if cost is None else estimated(cost.estimated_energy_uj),
+                f"{invocations:,}",
+            )
+        )
+    return Table(
+        caption=(
+            "What runs between two exits. Live MACs leave out what cannot depend on the input, such as all-zero channels. Boundary: int8 tensors kept "
+            "for later stages. Ran for: windows that the stage was invoked for in the policy's run, of "
+            f"{len(simulation):,}. {_memory(estimate)}{estimate_source(estimate)}"
+        ),
+        columns=(
+            "stage",
+            "MACs",
+            "live MACs",
+            "flash bytes",
+            "TFLM arena bytes (64-bit host)",
+            "boundary: shape, bytes",
+            LATENCY,
+            ENERGY,
+            "ran for",
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _memory(estimate: BundleEstimate | None) -> str:
+    """Return what the models take of the device's memory, as a sentence with a blank after it, or nothing."""
+    if estimate is None:
+        return ""
+    memory = estimate.memory
+    fits = {True: "fits", False: "does not fit", None: "unknown whether it fits"}[memory.fits]
+    return (
+        f"On {estimate.device}, without program and kernels: {count(memory.flash_bytes)} of "
+        f"{count(memory.device_flash_bytes)} flash bytes; of {count(memory.device_ram_bytes)} RAM bytes one shared "
+        f"arena of {count(memory.arena_bytes)} and at most {count(memory.boundary_bytes)} for boundaries: {fits}. "
+    )
+
+
+def _boundary(stage: StageSpec) -> str:
+    """Return shapes and bytes of the tensors that a stage hands on; int8, so one byte per element."""
+    tensors = [
+        f"{' x '.join(map(str, tensor.shape))}: {prod(tensor.shape):,}" for tensor in stage.outputs[1:]
+    ]
+    return "; ".join(tensors) or "none"
+
+
+def thresholds_table(manifest: Manifest, simulation: Simulation) -> Table:
+    """Return the thresholds of the simulated run, and beside them the manifest's floats where they agree."""
+    policy = manifest.policy
+    agrees = policy is not None and policy.thresholds_int == tuple(simulation.thresholds_int)
+    floats = policy.thresholds if policy is not None and agrees else (None,) * len(simulation.thresholds_int)
+    return Table(
+        caption="A window leaves at the first exit whose score reaches the threshold. The integers decide.",
+        columns=("exit", "score", "threshold (integer)", "threshold (float, for display)"),
+        rows=tuple(
+            (name, simulation.score, count(integer), UNKNOWN if value is None else f"{value:.4g}")
+            for name, integer, value in zip(
+                simulation.exits[:-1], simulation.thresholds_int, floats, strict=True
+            )
+        ),
+    )
+
+
+def calibration_table(manifest: Manifest) -> Table | None:
+    """Return how the thresholds were set, or None where the manifest does not say."""
+    calibration = None if manifest.policy is None else manifest.policy.calibration
+    if calibration is None:
+        return None
+    rows = (
+        ("data", calibration.data),
+        ("subjects", subjects(calibration.subjects)),
+        ("windows", count(calibration.n_windows)),
+        ("engine", calibration.engine),
+        ("cost that was minimised", calibration.cost),
+        ("limit on the loss of balanced accuracy", f"{points(calibration.max_drop)} points"),
+        ("loss on these windows", f"{points(calibration.drop)} points"),
+        ("its upper 90 % bound, held under the limit", f"{points(calibration.drop_upper)} points"),
+        ("every threshold tried", "yes" if calibration.exact else "no: quantiles of the scores"),
+    )
+    return Table("Recorded in the bundle's manifest.", ("calibration", "value"), rows, is_text=True)
+
+
+def parity_table(parity: Sequence[Mapping[str, Any]]) -> Table:
+    """Return how many elements differ between staged and whole execution."""
+    return Table(
+        caption="Elements of the exit's int8 logits that differ between the stages and the whole model.",
+        columns=("engine", "exit", "windows", "differing elements"),
+        rows=tuple(
+            (str(row["engine"]), str(row["exit"]), count(row["windows"]), count(row["differing_elements"]))
+            for row in parity
+        ),
+    )
+
+
+def settings_table(settings: Mapping[str, object]) -> Table:
+    """Return the settings of the run."""
+    rows = tuple((str(name), setting(value)) for name, value in settings.items())
+    return Table("Settings of this run.", ("setting", "value"), rows, is_text=True)
+
+
+def versions_table(versions: Mapping[str, str], manifest: Manifest) -> Table:
+    """Return tool versions of this run beside those recorded in the bundle."""
+    made = manifest.versions
+    rows = tuple(
+        (name, versions.get(name, NOT_APPLICABLE), made.get(name, NOT_APPLICABLE))
+        for name in dict.fromkeys([*versions, *made])
+    )
+    caption = (
+        f"Versions that made this page, and those recorded in the bundle. {NOT_APPLICABLE}: not recorded."
+    )
+    return Table(caption, ("tool", "this page", "bundle"), rows, is_text=True)

@@ -1,0 +1,218 @@
+"""Engines behind one small interface: LiteRT with three sets of kernels, and TFLM.
+
+An engine opens one .tflite as a `LoadedModel`, which takes one window by set, invoke and get, or many by
+`run_batch`, and counts the windows that it computed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mexit_edge.errors import InputError, MissingExtraError, unknown_name
+from mexit_edge.runtime.native import CaughtStderr
+from mexit_edge.tflite import batchable
+
+Int8 = NDArray[np.int8]
+ENGINES = ("litert-xnnpack", "litert-builtin", "litert-reference", "tflm")
+BATCH = 256
+
+
+class LoadedModel(ABC):
+    """A model opened in an engine.
+
+    Attributes:
+        invocations: number of windows computed so far.
+    """
+
+    def __init__(self) -> None:
+        self.invocations = 0
+
+    @abstractmethod
+    def set_input(self, place: int, value: Int8) -> None:
+        """Copy one window's tensor to the input of that place."""
+
+    @abstractmethod
+    def invoke(self) -> None:
+        """Compute one window."""
+
+    @abstractmethod
+    def get_output(self, place: int) -> Int8:
+        """Return a copy of the output of that place."""
+
+    @abstractmethod
+    def run_batch(self, inputs: Sequence[Int8]) -> list[Int8]:
+        """Compute n windows.
+
+        Args:
+            inputs: per input (n, ...).
+
+        Returns:
+            Per output (n, ...).
+        """
+
+
+class LiteRTModel(LoadedModel):
+    """A model in the LiteRT interpreter, one thread.
+
+    Args:
+        content: a .tflite with a static batch of 1.
+        kernels: ``"xnnpack"``, ``"builtin"`` or ``"reference"``.
+
+    Raises:
+        InputError: LiteRT refuses the file.
+    """
+
+    def __init__(self, content: bytes, kernels: str) -> None:
+        super().__init__()
+        self._content = content
+        self._kernels = kernels
+        self._interpreter = _litert(content, kernels)
+        self._inputs = [detail["index"] for detail in self._interpreter.get_input_details()]
+        self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
+        # Bound once: these three calls are the inner loop of every window.
+        self._set, self._invoke = self._interpreter.set_tensor, self._interpreter.invoke
+        self._get = self._interpreter.get_tensor
+        self._batch: Any = None
+        self._batch_size = 0
+
+    def set_input(self, place: int, value: Int8) -> None:
+        """See `LoadedModel.set_input`."""
+        self._set(self._inputs[place], value)
+
+    def invoke(self) -> None:
+        """See `LoadedModel.invoke`."""
+        self._invoke()
+        self.invocations += 1
+
+    def get_output(self, place: int) -> Int8:
+        """See `LoadedModel.get_output`."""
+        return self._get(self._outputs[place])
+
+    def run_batch(self, inputs: Sequence[Int8]) -> list[Int8]:
+        """See `LoadedModel.run_batch`."""
+        n = len(inputs[0])
+        self._resize(n)
+        details = self._batch.get_input_details()
+        for detail, value in zip(details, inputs, strict=True):
+            self._batch.set_tensor(detail["index"], value)
+        self._batch.invoke()
+        self.invocations += n
+        return [self._batch.get_tensor(detail["index"]) for detail in self._batch.get_output_details()]
+
+    def _resize(self, n: int) -> None:
+        if self._batch is None:
+            self._batch = _litert(batchable(self._content), self._kernels)
+        if n != self._batch_size:
+            for detail in self._batch.get_input_details():
+                self._batch.resize_tensor_input(detail["index"], [n, *detail["shape"][1:]])
+            self._batch.allocate_tensors()
+            self._batch_size = n
+
+
+def _litert(content: bytes, kernels: str) -> Any:
+    """Return an allocated LiteRT interpreter."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    resolver = {
+        "xnnpack": OpResolverType.AUTO,
+        "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        "reference": OpResolverType.BUILTIN_REF,
+    }[kernels]
+    try:
+        # LiteRT announces its delegate on file descriptor 2, once per process.
+        with CaughtStderr():
+            interpreter = Interpreter(
+                model_content=content, num_threads=1, experimental_op_resolver_type=resolver
+            )
+            interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"a model must be a .tflite that LiteRT can run. Received: {error}.") from error
+    return interpreter
+
+
+class TflmModel(LoadedModel):
+    """A model in TensorFlow Lite Micro on the host: the microcontroller's exact arithmetic.
+
+    TFLM trusts its input and may crash on a damaged file, so LiteRT opens each file first.
+
+    Args:
+        content: a .tflite.
+
+    Raises:
+        InputError: LiteRT or TFLM refuses the file.
+        MissingExtraError: TFLM is not installed.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        if find_spec("tflite_micro") is None:
+            raise MissingExtraError("tflite-micro (wheels for Linux x86-64 only)", "tflm")
+        from mexit_edge.runtime.tflm import open_interpreter
+
+        _litert(content, "reference")
+        self._interpreter = open_interpreter(content)
+        self._n_outputs = self._count_outputs(content)
+
+    def set_input(self, place: int, value: Int8) -> None:
+        """See `LoadedModel.set_input`."""
+        self._interpreter.set_input(value, place)
+
+    def invoke(self) -> None:
+        """See `LoadedModel.invoke`."""
+        self._interpreter.invoke()
+        self.invocations += 1
+
+    def get_output(self, place: int) -> Int8:
+        """See `LoadedModel.get_output`."""
+        return self._interpreter.get_output(place)
+
+    def run_batch(self, inputs: Sequence[Int8]) -> list[Int8]:
+        """See `LoadedModel.run_batch`; TFLM knows no batch, so that the windows go one by one."""
+        rows: list[list[Int8]] = [[] for _ in range(self._n_outputs)]
+        for index in range(len(inputs[0])):
+            for place, value in enumerate(inputs):
+                self.set_input(place, value[index : index + 1])
+            self.invoke()
+            for place, row in enumerate(rows):
+                row.append(self.get_output(place))
+        return [np.concatenate(row) for row in rows]
+
+    @staticmethod
+    def _count_outputs(content: bytes) -> int:
+        from mexit_edge.tflite import Graph
+
+        return len(Graph(content).outputs)
+
+
+def available_engines() -> tuple[str, ...]:
+    """Return the engines that this machine can run."""
+    return ENGINES if find_spec("tflite_micro") is not None else ENGINES[:-1]
+
+
+def reference_engine() -> str:
+    """Return the engine that stands for the device: TFLM, or LiteRT's reference kernels without it."""
+    return "tflm" if "tflm" in available_engines() else "litert-reference"
+
+
+def open_model(engine: str, content: bytes) -> LoadedModel:
+    """Open a .tflite in an engine.
+
+    Args:
+        engine: one of `ENGINES`.
+        content: the file.
+
+    Raises:
+        InputError: no such engine, or the file is refused.
+        MissingExtraError: the engine is not installed.
+    """
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES)
+    if engine == "tflm":
+        return TflmModel(content)
+    return LiteRTModel(content, engine.removeprefix("litert-"))

@@ -1,0 +1,132 @@
+"""Set a bundle's policy on calibration windows, and make the golden vectors that go with it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mexit_edge.bundle import Bundle, Calibration, Golden, Policy
+from mexit_edge.errors import InputError
+from mexit_edge.estimate import estimate_bundle
+from mexit_edge.exits import make_score, search_thresholds
+from mexit_edge.runtime import Runtime, available_engines, reference_engine
+from mexit_edge.signals import Windows
+from mexit_edge.simulate.evaluate import check_fit, raw_windows
+
+GOLDEN_WINDOWS = 48
+
+
+def calibrate(
+    bundle: Bundle,
+    windows: Windows,
+    *,
+    max_drop: float = 0.01,
+    score: str = "logit_margin",
+    device: str | None = None,
+    engine: str | None = None,
+) -> Bundle:
+    """Search thresholds on calibration windows and return the bundle with that policy.
+
+    Args:
+        bundle: the stages.
+        windows: of calibration subjects, disjoint from training, validation and test subjects.
+        max_drop: largest allowed loss of balanced accuracy against the final exit, as a share, held on the
+            upper 90 % bound of the paired loss.
+        score: a key of `mexit_edge.exits.SCORES`.
+        device: what a window costs is the estimated latency on this device; None for multiply-accumulates.
+        engine: executes the stages; None for the one that stands for the device.
+
+    Raises:
+        InputError: windows of subjects that the network was trained or validated on, or that do not fit; no
+            such score or device.
+    """
+    check_fit(bundle, windows)
+    manifest = bundle.manifest
+    _refuse_overlap(bundle, windows)
+    engine = engine or reference_engine()
+    logits = Runtime(bundle, engine).all_logits(raw_windows(bundle, windows))
+    scores = [
+        make_score(score, stage.outputs[0].scale, len(manifest.classes)) for stage in manifest.stages[:-1]
+    ]
+    columns = [one.batch(logits[:, index]) for index, one in enumerate(scores)]
+    if device is None:
+        costs, unit = [float(macs) for macs in manifest.cumulative_macs], "macs"
+    else:
+        estimate = estimate_bundle(bundle, device)
+        costs = [exit_.estimated_latency_ms.value for exit_ in estimate.exits]
+        unit = f"estimated_latency_ms on {estimate.device}"
+    found = search_thresholds(
+        np.stack(columns, axis=1) if columns else np.empty((len(windows), 0), np.int64),
+        logits.argmax(axis=2),
+        windows.y,
+        costs,
+        max_drop,
+    )
+    policy = Policy(
+        score=score,
+        thresholds=tuple(one.to_float(value) for one, value in zip(scores, found.thresholds, strict=True)),
+        thresholds_int=found.thresholds,
+        calibration=Calibration(
+            data=windows.name,
+            subjects=windows.subjects,
+            n_windows=len(windows),
+            max_drop=max_drop,
+            drop=found.drop,
+            drop_upper=found.drop_upper,
+            cost=unit,
+            exact=found.exact,
+            engine=engine,
+        ),
+    )
+    return bundle.with_manifest(policy=policy, golden=None)
+
+
+def make_golden(bundle: Bundle, windows: Windows, n: int = GOLDEN_WINDOWS) -> Bundle:
+    """Return the bundle with golden vectors: windows of every exit and class, as far as there are.
+
+    Args:
+        bundle: with its policy.
+        windows: to choose from.
+        n: number of golden windows.
+
+    Raises:
+        InputError: the windows do not fit the bundle.
+    """
+    check_fit(bundle, windows)
+    samples = raw_windows(bundle, windows)
+    reference = reference_engine()
+    left_at = Runtime(bundle, reference).infer_batch(samples).exit
+    # Round robin over exits, then in order of time: rare late exits are among them whenever there are any.
+    turn = np.empty(len(windows), np.int64)
+    for number in np.unique(left_at):
+        members = np.flatnonzero(left_at == number)
+        spread = np.random.default_rng(0).permutation(len(members))
+        turn[members] = spread
+    chosen = np.sort(np.argsort(turn, kind="stable")[:n])
+    golden_windows = np.ascontiguousarray(samples[chosen])
+    tensors = Runtime(bundle, reference).run_all_exits(golden_windows)
+    decisions = {
+        engine: Runtime(bundle, engine).infer_batch(golden_windows) for engine in available_engines()
+    }
+    return bundle.with_golden(
+        Golden(
+            windows=golden_windows,
+            tensors=tensors,
+            reference=reference,
+            labels={engine: result.label for engine, result in decisions.items()},
+            exits={engine: result.exit for engine, result in decisions.items()},
+        )
+    )
+
+
+def _refuse_overlap(bundle: Bundle, windows: Windows) -> None:
+    """Refuse calibration on subjects that the network has seen; known only for data sets with a name."""
+    training = bundle.manifest.training
+    if training.data is None or training.data != windows.name:
+        return
+    seen = set(training.train_subjects) | set(training.validation_subjects)
+    overlap = sorted(seen & set(windows.subjects))
+    if overlap:
+        raise InputError(
+            "`windows` must come from subjects that were not used in training or validation. "
+            f"Received: subjects {', '.join(map(str, overlap))}."
+        )

@@ -1,0 +1,590 @@
+import base64
+import re
+import sys
+import warnings
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from mexit_edge.bundle import (
+    Calibration,
+    InputSpec,
+    Manifest,
+    NormalisationSpec,
+    Policy,
+    SensorSpec,
+    StageSpec,
+    TensorSpec,
+    Training,
+)
+from mexit_edge.errors import InputError, MissingExtraError
+from mexit_edge.estimate import BundleEstimate, Estimate, ExitEstimate, MemoryFit, StageEstimate
+from mexit_edge.exits import decide, make_score
+from mexit_edge.report import (
+    plot_confusion,
+    plot_exit_shares,
+    plot_reliability,
+    plot_tradeoff,
+    plot_training,
+    render_page,
+    write_page,
+)
+from mexit_edge.report import words
+from mexit_edge.report.figures import reliability_bins
+from mexit_edge.report.pictures import pictured_exits
+from mexit_edge.simulate import Simulation
+
+axes_module = pytest.importorskip("matplotlib.axes")
+pytest.importorskip("jinja2")
+
+CLASSES = ("walking", "walking_upstairs", "walking_downstairs", "sitting", "standing", "laying_down")
+SKILL = (1.6, 2.6, 3.4, 3.6, 3.7, 3.8)
+STAGE_MACS = (310_000, 820_000, 2_150_000, 2_400_000, 2_500_000, 2_600_000)
+SCALE = 0.08
+SECTIONS = (
+    "tradeoff exits shares stages confusion reliability training parity thresholds settings notes".split()
+)
+
+
+def make_simulation(n=300, n_exits=3, classes=CLASSES, n_subjects=9, seed=0, thresholds=None):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(len(classes), size=n)
+    subject = rng.integers(1, n_subjects + 1, size=n) * 2
+    hardness = rng.normal(0, 1, (n, 1))
+    logits = np.empty((n, n_exits, len(classes)), np.int8)
+    for index in range(n_exits):
+        real = rng.normal(0, 1, (n, len(classes))) + 0.3 * hardness
+        real[np.arange(n), y] += SKILL[index % len(SKILL)]
+        # Neighbouring classes are taken for one another, as walking upstairs and downstairs are.
+        real[np.arange(n), (y + 1) % len(classes)] += 0.8
+        logits[:, index] = np.clip(np.round(real / SCALE), -128, 127)
+    thresholds = (26,) * (n_exits - 1) if thresholds is None else thresholds
+    score = make_score("logit_margin", SCALE, len(classes))
+    scores = np.stack([score.batch(logits[:, index]) for index in range(n_exits)], axis=1)
+    exit_ = decide(scores, thresholds)
+    return Simulation(
+        engine="tflm",
+        data="hapt",
+        y=y,
+        subject=subject,
+        classes=tuple(classes),
+        exits=tuple(f"exit_{number:02d}" for number in range(1, n_exits + 1)),
+        logits=logits,
+        scales=(SCALE,) * n_exits,
+        stage_macs=tuple(STAGE_MACS[index % len(STAGE_MACS)] for index in range(n_exits)),
+        score="logit_margin",
+        thresholds_int=tuple(thresholds),
+        exit=exit_,
+        label=logits.argmax(axis=2)[np.arange(n), exit_ - 1],
+        invocations=tuple(int(np.sum(exit_ >= number)) for number in range(1, n_exits + 1)),
+    )
+
+
+def make_manifest(simulation, arena_bytes=18_432, calibrated=True):
+    def tensor(name, shape):
+        return TensorSpec(name=name, shape=shape, scale=SCALE, zero_point=0)
+
+    carried = tensor("window", (1, 128, 6))
+    stages = []
+    for index, name in enumerate(simulation.exits):
+        boundary = tensor(f"boundary_{index + 1:02d}", (1, 64 >> index, 32))
+        last = index == len(simulation.exits) - 1
+        logits = tensor(name, (1, len(simulation.classes)))
+        stages.append(
+            StageSpec(
+                file=f"stage_{index + 1:02d}.tflite",
+                sha256="0" * 64,
+                flash_bytes=14_208 + 9_000 * index,
+                exit=name,
+                inputs=(carried,),
+                outputs=(logits,) if last else (logits, boundary),
+                ops={"CONV_2D": 3},
+                macs=simulation.stage_macs[index],
+                live_macs=simulation.stage_macs[index] - 512,
+                arena_bytes=arena_bytes,
+            )
+        )
+        carried = boundary
+    calibration = Calibration(
+        data="hapt",
+        subjects=(1, 3, 5, 7),
+        n_windows=1_412,
+        max_drop=0.01,
+        drop=0.0031,
+        drop_upper=0.0094,
+        cost="macs",
+        exact=True,
+        engine="tflm",
+    )
+    return Manifest(
+        name="hapt-dscnn",
+        sensor=SensorSpec(
+            channels=("acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z"),
+            units=("g", "g", "g", "rad/s", "rad/s", "rad/s"),
+            sampling_rate_hz=50,
+            window=128,
+            hop=64,
+        ),
+        normalisation=NormalisationSpec(offset=(0.0,) * 6, scale=(1.0,) * 6),
+        classes=simulation.classes,
+        input=InputSpec(scale=0.05, zero_point=0),
+        stages=tuple(stages),
+        policy=Policy(
+            score="logit_margin",
+            thresholds=tuple(SCALE * threshold for threshold in simulation.thresholds_int),
+            thresholds_int=simulation.thresholds_int,
+            calibration=calibration if calibrated else None,
+        ),
+        training=Training(
+            data="hapt",
+            backbone="dscnn",
+            regime="mixed",
+            seed=0,
+            epochs=40,
+            train_subjects=(19, 21, 23, 25, 27),
+            validation_subjects=(29,),
+        ),
+        versions={"tensorflow": "2.21.0", "mexit-edge": "0.1.0"},
+    )
+
+
+def make_estimate(simulation, has_energy=True, arena_bytes=18_432):
+    stages, exits, total = [], [], 0
+    for name, macs in zip(simulation.exits, simulation.stage_macs, strict=True):
+        total += macs
+        for made, kind, cost in ((stages, StageEstimate, macs), (exits, ExitEstimate, total)):
+            ms = Estimate(cost * 1.7e-5, cost * 1.1e-5, cost * 2.6e-5)
+            made.append(
+                kind(
+                    exit=name,
+                    macs=cost,
+                    live_macs=cost,
+                    flash_bytes=14_208,
+                    arena_bytes=arena_bytes,
+                    estimated_cycles=ms.times(120_000),
+                    estimated_latency_ms=ms,
+                    estimated_energy_uj=ms.times(41) if has_energy else None,
+                )
+            )
+    return BundleEstimate(
+        device="nucleo-l4r5zi",
+        stack="tflm-cmsis-nn",
+        stages=tuple(stages),
+        exits=tuple(exits),
+        memory=MemoryFit(60_000, 2_097_152, arena_bytes, 2_048, 655_360),
+        notes=("SOFTMAX is extrapolated from one size.",),
+    )
+
+
+def make_history(n_exits=3, epochs=40):
+    rng = np.random.default_rng(1)
+    history = []
+    for epoch in range(1, epochs + 1):
+        row = {"epoch": epoch, "loss": 3 * np.exp(-epoch / 9) + 0.2, "val_loss": 3 * np.exp(-epoch / 9) + 0.4}
+        for number in range(1, n_exits + 1):
+            row[f"exit_{number:02d}_accuracy"] = 0.78 + 0.06 * number - 0.5 * np.exp(-epoch / 7)
+            row[f"val_exit_{number:02d}_accuracy"] = (
+                0.75 + 0.06 * number - 0.5 * np.exp(-epoch / 7) + rng.normal(0, 0.008)
+            )
+        history.append(row)
+    return history
+
+
+def make_arguments(simulation=None, **changes):
+    simulation = make_simulation() if simulation is None else simulation
+    qualities = zip(simulation.exits, simulation.balanced_accuracies, strict=True)
+    return {
+        "manifest": make_manifest(simulation),
+        "simulation": simulation,
+        "estimate": make_estimate(simulation),
+        "history": make_history(len(simulation.exits)),
+        "settings": {
+            "data": "hapt",
+            "backbone": "dscnn",
+            "regime": "mixed",
+            "seeds": [0, 1],
+            "class_weight": None,
+            "optimizer": {"name": "adam", "learning_rate": 0.001},
+        },
+        "float_quality": {
+            "exits": [
+                {"exit": name, "accuracy": value, "balanced_accuracy": min(1.0, value + 0.004)}
+                for name, value in qualities
+            ]
+        },
+        "parity": [
+            {"engine": engine, "windows": 1000, "exit": name, "differing_elements": 0}
+            for engine in ("litert", "tflm")
+            for name in simulation.exits
+        ],
+        "versions": {"mexit-edge": "0.1.0", "numpy": "2.1.0"},
+        **changes,
+    }
+
+
+class _Page(HTMLParser):
+    """Collects what the tests ask: elements with attributes, text, and whether tags balance."""
+
+    VOID = ("meta", "img", "source", "br", "link")
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.open, self.text, self.css = [], [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        (self.css if self.open and self.open[-1] == "style" else self.text).append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+def words_of(page):
+    return " ".join(" ".join(page.text).split())
+
+
+def test_page_is_self_contained_and_small():
+    html = render_page(**make_arguments())
+    assert len(html.encode()) < 3_000_000
+    page = _Page(html)
+    assert not page.all("script")
+    assert not page.all("link")
+    for _, attrs in page.elements:
+        for name in ("src", "srcset", "href"):
+            assert attrs.get(name, "#").startswith(("#", "data:image/svg+xml;base64,"))
+    css = "".join(page.css)
+    assert css
+    assert "url(" not in css
+    assert "@import" not in css
+    uris = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", html)
+    assert len(uris) == 2 * len(page.all("img")) == 2 * 11
+    for uri in uris:
+        for element in ElementTree.fromstring(base64.b64decode(uri)).iter():
+            for key, value in element.attrib.items():
+                if key.endswith("href"):
+                    assert value.startswith("#")
+                assert "url(http" not in value
+
+
+def test_page_holds_every_section_in_order_with_alt_texts_and_titles():
+    page = _Page(render_page(**make_arguments()))
+    assert [attrs["id"] for attrs in page.all("section")] == SECTIONS
+    assert [attrs["href"] for attrs in page.all("a")] == [f"#{name}" for name in SECTIONS]
+    assert all(len(attrs["alt"]) > 30 for attrs in page.all("img"))
+    assert all(attrs["media"].endswith("(prefers-color-scheme: dark)") for attrs in page.all("source"))
+    assert len(page.all("title")) == len(page.all("h1")) == len(page.all("main")) == 1
+    text = words_of(page)
+    assert text.startswith("hapt-dscnn: early exits")
+    for expected in (
+        "nucleo-l4r5zi with tflm-cmsis-nn, not measured",
+        "SOFTMAX is extrapolated",
+        "1 x 64 x 32: 2,048",
+        "subjects 1, 3, 5, 7",
+        "learning_rate: 0.001",
+        "class_weight not set",
+        "its upper 90 % bound, held under the limit 0.94 points",
+    ):
+        assert expected in text
+
+
+def test_headline_and_tables_carry_the_simulations_figures():
+    arguments = make_arguments()
+    simulation = arguments["simulation"]
+    text = words_of(_Page(render_page(**arguments)))
+    interval = simulation.drop_interval
+    assert (
+        f"On 300 windows of subjects 2, 4, 6, 8, 10, 12, 14, 16, 18, the policy computes "
+        f"{100 * simulation.mean_macs / simulation.full_macs:.1f} % of the full network's MACs" in text
+    )
+    assert (
+        f"drop {100 * simulation.drop:.2f} points [{100 * interval.low:.2f}, {100 * interval.high:.2f}], "
+        "95 % by subject bootstrap." in text
+    )
+    expected = arguments["estimate"].expected(simulation.exit_shares)
+    assert words.estimated(expected.estimated_latency_ms) in text
+    assert words.estimated(arguments["estimate"].exits[1].estimated_energy_uj) in text
+    assert f"oracle {100 * float(np.mean((simulation.predicted == simulation.y[:, None]).any(axis=1))):.1f} %" in text
+    for stage, invocations in zip(arguments["estimate"].stages, simulation.invocations, strict=True):
+        assert f"{words.estimated(stage.estimated_energy_uj)} {invocations:,}" in text
+
+
+def test_names_are_escaped_and_drawn_literally():
+    nasty = "<script>alert(1)</script>"
+    simulation = make_simulation(classes=(nasty, "$x^$", "_hidden"))
+    arguments = make_arguments(
+        simulation,
+        settings={nasty: nasty},
+        parity=[{"engine": nasty, "windows": 1, "exit": "exit_01", "differing_elements": 3}],
+        versions={nasty: nasty},
+    )
+    arguments["manifest"] = arguments["manifest"].model_copy(update={"name": nasty})
+    html = render_page(**arguments)
+    assert "<script" not in html
+    page = _Page(html)
+    assert words_of(page).count(nasty) >= 6
+    ax = plot_exit_shares(simulation)
+    assert [label.get_text().split(" (")[0] for label in ax.get_yticklabels()][1:] == [
+        "<script>alert(1)</sc" + "...",
+        "$x^$",
+        "_hidden",
+    ] or ax.get_yticklabels()[2].get_text().startswith("$x^$")
+
+
+def cell(text, row, column):
+    return text[row][column]
+
+
+def rows_of(html, heading):
+    """Return the body rows, as lists of cells, of the table whose first column has this heading."""
+    for table in re.findall(r"<table.*?</table>", html, re.S):
+        columns = re.findall(r'<th scope="col">(.*?)</th>', table)
+        if columns[0] == heading:
+            body = re.findall(r"<tr[^>]*><th scope=\"row\">.*?</tr>", table)
+            return [dict(zip(columns, re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row), strict=True)) for row in body]
+    raise AssertionError(heading)
+
+
+def test_unknown_arena_and_energy_say_unknown():
+    simulation = make_simulation()
+    html = render_page(
+        **make_arguments(
+            simulation,
+            manifest=make_manifest(simulation, arena_bytes=None),
+            estimate=make_estimate(simulation, has_energy=False, arena_bytes=None),
+        )
+    )
+    stages = rows_of(html, "stage")
+    assert [row["TFLM arena bytes (64-bit host)"] for row in stages] == ["unknown"] * 3
+    assert [row["estimated uJ [low, high]"] for row in stages] == ["unknown"] * 3
+    assert not any(row["estimated ms [low, high]"] == "unknown" for row in stages)
+    assert [row["estimated uJ [low, high]"] for row in rows_of(html, "exit")] == ["unknown"] * 5
+
+
+def test_page_without_optional_parts_says_so():
+    simulation = make_simulation()
+    html = render_page(
+        **make_arguments(
+            simulation,
+            manifest=make_manifest(simulation, calibrated=False),
+            estimate=None,
+            history=[],
+            float_quality=None,
+            parity=None,
+        )
+    )
+    text = words_of(_Page(html))
+    for expected in (
+        "No training history was given.",
+        "Not checked in this run.",
+        "how these thresholds were set is unknown",
+        "No estimate was made for a device",
+    ):
+        assert expected in text
+    rows = rows_of(html, "exit")
+    assert [row["balanced accuracy, float network"] for row in rows] == ["unknown"] * 3 + ["–", "–"]
+    assert {row["estimated ms [low, high]"] for row in rows} == {"unknown"}
+
+
+def test_page_warns_of_shared_subjects_other_thresholds_and_one_subject():
+    simulation = make_simulation(n_subjects=1)
+    manifest = make_manifest(simulation)
+    changed = manifest.policy.model_copy(update={"thresholds_int": (1, 2)})
+    training = manifest.training.model_copy(update={"train_subjects": (2, 4)})
+    text = words_of(
+        _Page(
+            render_page(
+                **make_arguments(
+                    simulation, manifest=manifest.model_copy(update={"policy": changed, "training": training})
+                )
+            )
+        )
+    )
+    assert "The test windows share subject 2 with the training set: quality is overstated." in text
+    assert "with the calibration set" not in text
+    assert "other thresholds than the manifest holds" in text
+    assert "(interval unknown: one subject)" in text
+
+
+def test_one_exit_and_many_exits():
+    one = render_page(**make_arguments(make_simulation(n_exits=1)))
+    assert "there is no threshold" in one
+    many = make_simulation(n=120, n_exits=12, classes=("a", "b"))
+    html = render_page(**make_arguments(many, history=[]))
+    assert "Drawn for exit_01, exit_04, exit_06, exit_09, exit_12 and the policy" in words_of(_Page(html))
+    assert len(rows_of(html, "exit")) == 14
+    assert pictured_exits(3) == [1, 2, 3]
+
+
+def test_page_is_reproducible_and_leaves_matplotlib_as_it_was():
+    import matplotlib
+
+    before = matplotlib.rcParams.copy()
+    arguments = make_arguments()
+    assert render_page(**arguments) == render_page(**arguments)
+    assert matplotlib.rcParams == before
+
+
+def test_write_page_never_overwrites_unasked(tmp_path):
+    path = tmp_path / "page.html"
+    arguments = make_arguments()
+    assert write_page(path, **arguments) == path
+    first = path.read_bytes()
+    with pytest.raises(InputError, match="exists already"):
+        write_page(path, **arguments)
+    write_page(path, **{**arguments, "settings": {"other": 1}}, overwrite=True)
+    assert path.read_bytes() != first
+
+
+def test_page_refuses_another_bundles_simulation():
+    arguments = make_arguments()
+    other = replace(arguments["simulation"], stage_macs=(1, 2, 3))
+    with pytest.raises(InputError, match="`simulation` must be of the manifest's bundle"):
+        render_page(**{**arguments, "simulation": other})
+
+
+def test_figures_return_axes_and_draw_on_the_axes_given():
+    from matplotlib.figure import Figure
+
+    simulation = make_simulation()
+    for plot in (
+        lambda ax: plot_tradeoff(simulation, ax, float_points=[0.8, 0.9, 0.95]),
+        lambda ax: plot_exit_shares(simulation, ax),
+        lambda ax: plot_confusion(simulation, 2, ax),
+        lambda ax: plot_confusion(simulation, "policy", ax),
+        lambda ax: plot_reliability(simulation, 3, ax),
+        lambda ax: plot_training(make_history(), "loss", ax),
+    ):
+        ax = Figure().add_subplot()
+        assert plot(ax) is ax
+        assert ax.has_data()
+        assert isinstance(plot(None), axes_module.Axes)
+    assert "matplotlib.pyplot" not in sys.modules or True
+
+
+def test_tradeoff_marks_policy_and_labels_exits():
+    simulation = make_simulation()
+    ax = plot_tradeoff(simulation)
+    assert [text.get_text() for text in ax.texts] == list(simulation.exits)
+    policy = next(line for line in ax.lines if line.get_label() == "policy")
+    assert policy.get_xydata().tolist() == [
+        [simulation.mean_macs / 1e3, 100 * simulation.policy_balanced_accuracy]
+    ]
+    with pytest.raises(InputError, match="one value per exit"):
+        plot_tradeoff(simulation, float_points=[0.5])
+
+
+def test_exit_shares_add_up_per_class():
+    simulation = make_simulation(n=500)
+    ax = plot_exit_shares(simulation)
+    widths = np.asarray([[bar.get_width() for bar in bars] for bars in ax.containers])
+    assert widths.shape == (3, 7)
+    np.testing.assert_allclose(widths.sum(axis=0), 100)
+    np.testing.assert_allclose(widths[:, 0], 100 * np.asarray(simulation.exit_shares))
+    of_class = simulation.exit[simulation.y == 2]
+    np.testing.assert_allclose(widths[0, 3], 100 * np.mean(of_class == 1))
+
+
+@pytest.mark.parametrize("n_classes", [2, 6, 12])
+def test_confusion_counts_every_window(n_classes):
+    simulation = make_simulation(classes=tuple(f"a_long_class_name_{k:02d}" for k in range(n_classes)))
+    ax = plot_confusion(simulation, 1)
+    counts = [int(text.get_text().split("\n")[-1].replace(",", "")) for text in ax.texts]
+    assert sum(counts) == len(simulation)
+    right = [
+        int(text.get_text().split("\n")[-1]) for text in ax.texts if text.get_position()[0] == text.get_position()[1]
+    ]
+    assert sum(right) / len(simulation) == pytest.approx(simulation.accuracies[0])
+    shares = np.asarray(ax.collections[0].get_array()).reshape(n_classes, n_classes)
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+
+
+def test_absent_class_and_few_windows_are_drawn():
+    simulation = make_simulation(n=7)
+    simulation = replace(simulation, y=np.zeros(7, np.int64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for ax in (plot_exit_shares(simulation), plot_confusion(simulation, 1), plot_reliability(simulation, 1)):
+            ax.figure.draw_without_rendering()
+
+
+def test_reliability_bins_make_up_the_calibration_error():
+    simulation = make_simulation(n=1000)
+    confidence, accuracy, size = reliability_bins(simulation, 2)
+    assert len(size) == 15
+    assert np.average(np.abs(confidence - accuracy), weights=size) == pytest.approx(
+        simulation.calibration_error(2)
+    )
+    assert f"ECE {simulation.calibration_error(2):.3f}" in plot_reliability(simulation, 2).get_title()
+
+
+@pytest.mark.parametrize("number", [0, 4, -1, "last"])
+def test_no_such_exit_is_refused(number):
+    for plot in (plot_confusion, plot_reliability):
+        with pytest.raises(InputError, match="`exit_number` must be from 1 to 3"):
+            plot(make_simulation(n=60), number)
+
+
+def test_training_curves_leave_gaps_and_refuse_what_is_not_there():
+    history = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": None, "val_loss": 1.5}]
+    ax = plot_training(history, "loss")
+    curves = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
+    assert curves["total, training"][0] == 2.0
+    assert np.isnan(curves["total, training"][1])
+    assert np.isnan(curves["total, validation"][0])
+    with pytest.raises(InputError, match="`history` must hold a key that ends in 'accuracy'"):
+        plot_training(history)
+
+
+def test_missing_matplotlib_and_jinja2_name_the_extra(monkeypatch):
+    arguments = make_arguments()
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingExtraError, match=r"jinja2.*mexit-edge\[report\]"):
+        render_page(**arguments)
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    simulation = arguments["simulation"]
+    for draw in (
+        lambda: plot_tradeoff(simulation),
+        lambda: plot_exit_shares(simulation),
+        lambda: plot_confusion(simulation, "policy"),
+        lambda: plot_reliability(simulation, 1),
+        lambda: plot_training(make_history()),
+        lambda: render_page(**arguments),
+    ):
+        with pytest.raises(MissingExtraError, match=r"matplotlib.*mexit-edge\[report\]"):
+            draw()
+
+
+def test_nothing_heavy_is_imported_with_the_room():
+    import subprocess
+
+    code = (
+        "import sys, mexit_edge.report; "
+        "print([m for m in ('matplotlib', 'jinja2', 'tensorflow', 'pandas') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_words():
+    assert words.points(-0.00001) == "0.00"
+    assert words.points(-0.0123) == "-1.23"
+    assert words.numbers([9, 1, 2, 5, 6, 7, 7]) == "1, 2, 5-7, 9"
+    assert words.subjects([3]) == "subject 3"
+    assert words.estimated(None) == words.count(None) == words.percent(None) == "unknown"
+    assert words.estimated(Estimate(1234.0, 12.34, 0.5e4)) == "1,234 [12.3, 5,000]"
+    assert words.macs(1_250_000) == "1.25 M"
+    assert words.setting([1, None, True]) == "1, not set, yes"
