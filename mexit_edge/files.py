@@ -70,11 +70,13 @@ def _put_in_place(fresh: Path, path: Path, aside: Path) -> None:
     if not path.is_dir():
         fresh.replace(path)
         return
-    path.rename(aside)
     try:
+        path.rename(aside)
         fresh.rename(path)
     except BaseException:
-        aside.rename(path)
+        # An interrupt may come right after either renaming too: what stands where decides.
+        if aside.exists() and not path.exists():
+            aside.rename(path)
         raise
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +24,16 @@ GOLDEN = "golden.npz"
 CARD = "model_card.md"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 64 << 20
+# What zipfile raises on a damaged, encrypted or hostile archive.
+DAMAGED_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +56,8 @@ class Bundle:
                 f"`stages` needs one model per stage ({len(self.manifest.stages)}). "
                 f"Received: {len(self.stages)}."
             )
+        for spec, content in zip(self.manifest.stages, self.stages, strict=True):
+            _unchanged(content, spec.sha256, spec.file)
 
     def with_manifest(self, **changes: Any) -> Bundle:
         """Return the bundle with these fields of its manifest replaced, and the whole checked again."""
@@ -71,10 +86,10 @@ class Bundle:
         target = Path(path)
         if target.suffix not in (".mexit", ".zip"):
             target = target.with_name(target.name + ".mexit")
-        if overwrite and target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
+        if overwrite and target.exists() and not _may_be_replaced(target):
             raise InputError(
-                f"`path` with `overwrite=True` must be an existing bundle. Received: {target}, a folder "
-                f"without {MANIFEST}. Choose another name."
+                f"`path` with `overwrite=True` must be an existing bundle. Received: {target}, without a "
+                f"{MANIFEST}. Choose another name."
             )
         with written_whole(target, overwrite=overwrite) as fresh:
             if target.suffix == ".zip":
@@ -105,32 +120,54 @@ class Bundle:
         try:
             with zipfile.ZipFile(source) as archive:
                 return cls._assemble(source, lambda name, limit: _read_from_zip(archive, name, limit))
-        except zipfile.BadZipFile as error:
-            raise InputError(f"`path` must be a bundle. Received: {source}, which is no zip.") from error
+        except InputError:
+            raise
+        except DAMAGED_ZIP as error:
+            raise InputError(
+                f"`path` must be a bundle, a folder NAME.mexit or a .zip. Received: {source}: {error}."
+            ) from error
 
     @classmethod
     def _assemble(cls, source: Path, read: Callable[[str, int], bytes]) -> Bundle:
         manifest = _parse(read(MANIFEST, MAX_MANIFEST_BYTES), source)
-        stages = tuple(
-            _unchanged(read(stage.file, MAX_FILE_BYTES), stage.sha256, stage.file)
-            for stage in manifest.stages
-        )
+        stages = tuple(read(stage.file, MAX_FILE_BYTES) for stage in manifest.stages)
         golden = None
         if manifest.golden is not None:
             spec = manifest.golden
             golden = Golden.from_bytes(_unchanged(read(spec.file, MAX_FILE_BYTES), spec.sha256, spec.file))
+            if len(golden.windows) != spec.n_windows:
+                raise InputError(
+                    f"`{spec.file}` must hold the {spec.n_windows} windows that the manifest states. "
+                    f"Received: {len(golden.windows)}."
+                )
         return cls(manifest, stages, golden)
 
     def _files(self) -> dict[str, bytes]:
         """Return every file of the bundle: name -> content."""
+        # The golden vectors are packed anew, and another zlib may pack them into other bytes.
+        whole = self.with_manifest(golden=None) if self.golden is None else self.with_golden(self.golden)
+        manifest = whole.manifest
         files = {
-            MANIFEST: (self.manifest.model_dump_json(indent=1) + "\n").encode(),
-            CARD: model_card(self.manifest).encode(),
+            MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode(),
+            CARD: model_card(manifest).encode(),
         }
-        files |= {spec.file: content for spec, content in zip(self.manifest.stages, self.stages, strict=True)}
+        files |= {spec.file: content for spec, content in zip(manifest.stages, self.stages, strict=True)}
         if self.golden is not None:
             files[GOLDEN] = self.golden.to_bytes()
         return files
+
+
+def _may_be_replaced(target: Path) -> bool:
+    """Tell whether what stands there is a bundle, or an empty folder."""
+    if target.is_dir():
+        return (target / MANIFEST).is_file() or not any(target.iterdir())
+    if target.suffix != ".zip":
+        return False
+    try:
+        with zipfile.ZipFile(target) as archive:
+            return MANIFEST in archive.namelist()
+    except DAMAGED_ZIP:
+        return False
 
 
 def _parse(text: bytes, source: Path) -> Manifest:

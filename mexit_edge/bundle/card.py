@@ -97,6 +97,6 @@ def _origin(manifest: Manifest) -> str:
         "Training subjects": ", ".join(map(str, training.train_subjects)) or None,
         "Validation subjects": ", ".join(map(str, training.validation_subjects)) or None,
     }
-    lines = [f"- {name}: {value}" for name, value in facts.items() if value is not None]
+    lines = [f"- {name}: {'unknown' if value is None else value}" for name, value in facts.items()]
     lines += [f"- {name} {version}" for name, version in manifest.versions.items()]
-    return "## Origin\n\n" + ("\n".join(lines) or "Not stated.")
+    return "## Origin\n\n" + "\n".join(lines)

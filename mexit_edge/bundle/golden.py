@@ -63,11 +63,11 @@ class Golden:
                     raise InputError(f"`golden` must unpack to at most {MAX_BYTES} bytes. Received: more.")
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 return cls._from_arrays({name: arrays[name] for name in arrays.files})
-        except (zipfile.BadZipFile, OSError, KeyError, IndexError, EOFError) as error:
-            raise InputError(f"`golden` must be an .npz of golden vectors. Received: {error}.") from error
-        except ValueError as error:
-            if isinstance(error, InputError):
-                raise
+        except InputError:
+            raise
+        # Nothing but these bytes can be the cause, and what zipfile, zlib and NumPy's parser of headers raise
+        # on hostile ones is no closed list (a header may also ask for more memory than there is).
+        except Exception as error:
             raise InputError(f"`golden` must be an .npz of golden vectors. Received: {error}.") from error
 
     @classmethod
@@ -77,15 +77,26 @@ class Golden:
             kind, _, rest = name.partition(".")
             if kind == "tensor":
                 reference, _, tensor = rest.partition(".")
-                tensors[tensor] = values.astype(np.int8)
+                tensors[tensor] = values
             elif kind == "label":
-                labels[rest] = values.astype(np.int64)
+                labels[rest] = values
             elif kind == "exit":
-                exits[rest] = values.astype(np.int64)
+                exits[rest] = values
         windows = arrays["windows"]
         if windows.dtype not in (np.dtype(np.int16), np.dtype(np.float32)) or windows.ndim != 3:
             raise InputError(
                 "`windows` of the golden vectors must be int16 or float32 of shape (n, time, channels). "
                 f"Received: {windows.dtype} of shape {windows.shape}."
             )
+        for kind, several, dtype in (
+            ("tensor", tensors, np.int8),
+            ("label", labels, np.int64),
+            ("exit", exits, np.int64),
+        ):
+            for name, values in several.items():
+                if values.dtype != dtype or len(values) != len(windows):
+                    raise InputError(
+                        f"`{kind}.{name}` of the golden vectors must be {np.dtype(dtype)}, one per window "
+                        f"({len(windows)}). Received: {values.dtype} of shape {values.shape}."
+                    )
         return cls(windows, tensors, reference, labels, exits)

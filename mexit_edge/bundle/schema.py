@@ -13,6 +13,8 @@ MAX_STAGES = 64
 
 # A plain file name: no separator, no leading dot, so that no path can leave the bundle's folder.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$")]
+# With this suffix no stage can take the name of the manifest, the golden vectors or the model card.
+StageFile = Annotated[FileName, Field(pattern=r"\.tflite$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -92,7 +94,7 @@ class StageSpec(Spec):
     `arena_bytes` is what TFLM reports on a 64-bit host, None where TFLM has no wheel.
     """
 
-    file: FileName
+    file: StageFile
     sha256: Sha256
     flash_bytes: PositiveInt
     exit: ExitName
@@ -210,6 +212,11 @@ class Manifest(Spec):
             raise ValueError(f"`stages` must carry the exits {', '.join(expected)} in this order")
         if self.policy is not None and len(self.policy.thresholds) != n_exits - 1:
             raise ValueError(f"`policy` needs one threshold per early exit ({n_exits - 1})")
+        if self.quality is not None and tuple(row.exit for row in self.quality.exits) != expected:
+            raise ValueError(f"`quality` needs one row per exit ({', '.join(expected)})")
+        # Sensor and Normalisation check their own fields.
+        self.sensor.to_sensor()
+        self.normalisation.to_normalisation()
         n_channels = len(self.sensor.channels)
         if len(self.normalisation.scale) != n_channels or len(self.normalisation.offset) != n_channels:
             raise ValueError(f"`normalisation` needs one value per channel ({n_channels})")

@@ -75,7 +75,7 @@ def run(
     backbone: Annotated[str, typer.Option(help="Network: dscnn.")] = "dscnn",
     regime: Annotated[str, typer.Option(help="Training regime: joint.")] = "joint",
     device: Annotated[str, typer.Option(help="Device to estimate for.")] = "nucleo-l4r5zi",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; default 45, with --quick 4.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; default 45, with --quick 8.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights and the perturbations.")] = 0,
     max_drop: Annotated[
         float, typer.Option(help="Largest loss of balanced accuracy against the final exit; 0.01 is a point.")

@@ -51,7 +51,7 @@ class JobProgress:
         bar = Progress(
             SpinnerColumn(),
             TextColumn("Training"),
-            BarColumn(),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeElapsedColumn(),
@@ -66,7 +66,7 @@ class JobProgress:
 
 
 class EpochLines:
-    """Shows loss and accuracy per exit after every epoch."""
+    """Shows the training loss and the validation accuracy of each exit after every epoch."""
 
     def __init__(self, bar: Progress, task: Any, screen: Console, epochs: int) -> None:
         self.bar, self.task, self.screen, self.epochs = bar, task, screen, epochs
@@ -75,15 +75,14 @@ class EpochLines:
     def epoch_done(self, epoch: int, logs: dict[str, float]) -> None:
         """Show the figures of epoch ``epoch``, from 1."""
         exits = sorted(key.removesuffix("_accuracy") for key in logs if _is_training_accuracy(key))
-        accuracies = " ".join(
-            f"{logs[f'{name}_accuracy']:.3f}/{logs.get(f'val_{name}_accuracy', float('nan')):.3f}"
-            for name in exits
-        )
-        figures = f"loss {logs['loss']:.3f} | accuracy per exit, train/val {accuracies}"
+        accuracies = " ".join(f"{logs[f'val_{name}_accuracy']:.3f}" for name in exits)
+        figures = f"loss {logs['loss']:.3f}, val. accuracy {accuracies}"
         self.bar.update(self.task, completed=epoch, figures=figures)
         if not self.screen.is_terminal:
             left = (time.perf_counter() - self.started) / epoch * (self.epochs - epoch)
-            self.screen.print(f"epoch {epoch}/{self.epochs} | {figures} | about {left:.0f} s left")
+            self.screen.print(
+                f"epoch {epoch}/{self.epochs}: {figures} (per exit), about {left:.0f} s left", soft_wrap=True
+            )
 
 
 def _is_training_accuracy(key: str) -> bool:

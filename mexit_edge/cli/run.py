@@ -17,6 +17,7 @@ from mexit_edge.cli.progress import EpochLines, JobProgress
 from mexit_edge.cli.tables import (
     console,
     drop_sentence,
+    estimate_table,
     print_json,
     quality_facts,
     quality_table,
@@ -27,13 +28,13 @@ from mexit_edge.errors import InputError, unknown_name
 from mexit_edge.estimate import BundleEstimate, estimate_bundle, load_device
 from mexit_edge.exits import balanced_accuracy
 from mexit_edge.files import free_name, refuse_existing, written_whole
-from mexit_edge.runtime import ExitParity, available_engines, staged_against_whole
+from mexit_edge.runtime import CaughtStderr, ExitParity, available_engines, staged_against_whole
 from mexit_edge.signals import Normalisation, Windows
 from mexit_edge.simulate import Simulation, calibrate, make_golden, quality_of, simulate
 from mexit_edge.simulate.evaluate import raw_windows
 
 BUNDLES, RUNS = Path("tflite_models"), Path("runs")
-EPOCHS, QUICK_EPOCHS, QUICK_STRIDE = 45, 4, 4
+EPOCHS, QUICK_EPOCHS, QUICK_STRIDE = 45, 8, 4
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,10 @@ def run_and_print(settings: RunSettings, *, as_json: bool) -> None:
         print_json(facts)
         return
     screen.print(stage_table(bundle.manifest))
-    screen.print(quality_table(simulation, estimate, [row["balanced_accuracy"] for row in facts["float"]]))
-    screen.print(drop_sentence(simulation))
-    screen.print(f"Bundle: {facts['bundle']}\nPage:   {facts['page']}")
+    screen.print(quality_table(simulation, [row["balanced_accuracy"] for row in facts["float"]]))
+    screen.print(estimate_table(simulation, estimate))
+    screen.print(drop_sentence(simulation), markup=False)
+    screen.print(f"Bundle: {facts['bundle']}\nPage:   {facts['page']}", markup=False, soft_wrap=True)
 
 
 def check_settings(settings: RunSettings) -> None:
@@ -171,7 +173,8 @@ def load_split(settings: RunSettings) -> Split:
 
 def train(settings: RunSettings, split: Split, progress: JobProgress) -> Trained:
     """Train a network, quantize it as one model and cut it into stages."""
-    with progress.step("Loading TensorFlow"):
+    # TensorFlow writes notices about absent GPUs past Python's streams, whatever its log level says.
+    with progress.step("Loading TensorFlow"), CaughtStderr():
         import keras
 
         from mexit_edge.compress import bundle_from_whole, convert_int8, representative_sample
@@ -179,7 +182,7 @@ def train(settings: RunSettings, split: Split, progress: JobProgress) -> Trained
         from mexit_edge.regimes import MultiExitModel, adamw_cosine, restore_best_epoch
 
         keras.utils.set_random_seed(settings.seed)
-    network = build(settings.backbone, split.train.sensor, split.train.n_classes)
+        network = build(settings.backbone, split.train.sensor, split.train.n_classes)
     normalisation = Normalisation.fit(split.train)
     model = MultiExitModel(network, settings.regime, normalisation=normalisation, seed=settings.seed)
     model.compile(adamw_cosine(len(split.train), settings.n_epochs))

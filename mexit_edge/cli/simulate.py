@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from mexit_edge.bundle import Bundle
-from mexit_edge.cli.tables import console, drop_sentence, print_json, quality_facts, quality_table
+from mexit_edge.cli.tables import (
+    console,
+    drop_sentence,
+    estimate_table,
+    print_json,
+    quality_facts,
+    quality_table,
+)
 from mexit_edge.data import dataset, load, split_by_subject
 from mexit_edge.errors import InputError
 from mexit_edge.estimate import estimate_bundle
@@ -29,8 +36,9 @@ def simulate_and_print(
         print_json(quality_facts(simulation, estimate))
         return
     screen = console(quiet=False)
-    screen.print(quality_table(simulation, estimate, None))
-    screen.print(drop_sentence(simulation))
+    screen.print(quality_table(simulation, None))
+    screen.print(estimate_table(simulation, estimate))
+    screen.print(drop_sentence(simulation), markup=False)
 
 
 def unseen_test_windows(bundle: Bundle, data: str, seed: int) -> Windows:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mexit_edge.bundle import Manifest
@@ -63,35 +64,19 @@ def quality_facts(simulation: Simulation, estimate: BundleEstimate) -> dict[str,
     }
 
 
-def quality_table(
-    simulation: Simulation, estimate: BundleEstimate, float_balanced: list[float] | None
-) -> Table:
-    """Return exits, policy and oracle as a table.
+def quality_table(simulation: Simulation, float_balanced: list[float] | None) -> Table:
+    """Return what exits, policy and oracle achieve, and what they compute.
 
     Args:
         simulation: of the int8 stages.
-        estimate: for the same bundle.
         float_balanced: balanced accuracy of the float network per exit, or None where it is not known.
     """
-    table = Table(
-        title=f"{len(simulation):,} test windows of {simulation.data}, executed on int8 stages ({simulation.engine})",
-        caption=f"Time and energy are estimated for {estimate.device}, {estimate.stack}: value [low, high].",
-    )
-    for heading in (
-        "",
-        "balanced acc.",
-        "float",
-        "accuracy",
-        "windows",
-        "MACs",
-        "of full",
-        "est. ms",
-        "est. uJ",
-    ):
-        table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+    table = Table(title=f"{len(simulation):,} test windows of {simulation.data}, int8 on {simulation.engine}")
+    table.add_column("")
+    for heading in ("balanced\naccuracy", "float\nnetwork", "accuracy", "windows\nleave", "MACs", "of full"):
+        table.add_column(heading, justify="right", no_wrap=True)
     full = simulation.full_macs
     for index, name in enumerate(simulation.exits):
-        exit_ = estimate.exits[index]
         table.add_row(
             name,
             f"{simulation.balanced_accuracies[index]:.4f}",
@@ -100,33 +85,40 @@ def quality_table(
             f"{simulation.exit_shares[index]:.1%}",
             f"{simulation.exit_macs[index]:,}",
             f"{simulation.exit_macs[index] / full:.1%}",
-            _text(exit_.estimated_latency_ms),
-            _text(exit_.estimated_energy_uj),
         )
+    table.add_section()
+    for name, balanced, accuracy, macs in (
+        ("policy", simulation.policy_balanced_accuracy, simulation.policy_accuracy, simulation.mean_macs),
+        ("oracle", simulation.oracle_balanced_accuracy, None, simulation.oracle_mean_macs),
+    ):
+        table.add_row(
+            name,
+            f"{balanced:.4f}",
+            "",
+            "" if accuracy is None else f"{accuracy:.4f}",
+            "",
+            f"{macs:,.0f}",
+            f"{macs / full:.1%}",
+            style="bold" if name == "policy" else None,
+        )
+    return table
+
+
+def estimate_table(simulation: Simulation, estimate: BundleEstimate) -> Table:
+    """Return estimated time and energy per exit, and expected under the policy's exits."""
+    table = Table(title=f"Estimated for {estimate.device} ({estimate.stack}): value \\[low, high]")
+    table.add_column("")
+    table.add_column("latency, ms", justify="right", no_wrap=True)
+    table.add_column("energy, uJ", justify="right", no_wrap=True)
+    for exit_ in estimate.exits:
+        table.add_row(exit_.exit, _text(exit_.estimated_latency_ms), _text(exit_.estimated_energy_uj))
     expected = estimate.expected(simulation.exit_shares)
     table.add_section()
     table.add_row(
         "policy",
-        f"{simulation.policy_balanced_accuracy:.4f}",
-        "",
-        f"{simulation.policy_accuracy:.4f}",
-        "100%",
-        f"{simulation.mean_macs:,.0f}",
-        f"{simulation.mean_macs / full:.1%}",
         _text(expected.estimated_latency_ms),
         _text(expected.estimated_energy_uj),
         style="bold",
-    )
-    table.add_row(
-        "oracle",
-        f"{simulation.oracle_balanced_accuracy:.4f}",
-        "",
-        "",
-        "",
-        f"{simulation.oracle_mean_macs:,.0f}",
-        f"{simulation.oracle_mean_macs / full:.1%}",
-        "",
-        "",
     )
     return table
 
@@ -142,19 +134,12 @@ def drop_sentence(simulation: Simulation) -> str:
 
 def stage_table(manifest: Manifest) -> Table:
     """Return the stages of a bundle as a table."""
-    table = Table(title=f"{manifest.name}: stages")
-    for heading in (
-        "stage",
-        "operators",
-        "MACs",
-        "live MACs",
-        "flash bytes",
-        "TFLM arena bytes",
-        "leaves for later",
-    ):
-        table.add_column(heading, justify="left" if heading in ("stage", "operators") else "right")
+    table = Table(title=f"{escape(manifest.name)}: stages")
+    table.add_column("stage")
+    for heading in ("ops", "MACs", "live MACs", "flash\nbytes", "arena\nbytes", "boundary, int8"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for stage in manifest.stages:
-        boundary = [f"{tensor.name} {'x'.join(map(str, tensor.shape))}" for tensor in stage.outputs[1:]]
+        boundary = ["x".join(map(str, tensor.shape)) for tensor in stage.outputs[1:]]
         table.add_row(
             stage.exit,
             str(sum(stage.ops.values())),
@@ -180,4 +165,5 @@ def _text(estimate: Estimate | None) -> str:
     if estimate is None:
         return "unknown"
     digits = 2 if estimate.value < 100 else 0
-    return f"{estimate.value:,.{digits}f} [{estimate.low:,.{digits}f}, {estimate.high:,.{digits}f}]"
+    text = f"{estimate.value:,.{digits}f} [{estimate.low:,.{digits}f}, {estimate.high:,.{digits}f}]"
+    return escape(text)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from math import ceil, exp, log
+from math import ceil, exp, inf, log
 from typing import ClassVar
 
 import numpy as np
@@ -41,7 +41,7 @@ class Score(ABC):
     name: ClassVar[str]
 
     def __init__(self, scale: float, n_classes: int) -> None:
-        if scale <= 0 or n_classes < 2:
+        if not 0 < scale < inf or n_classes < 2:
             raise InputError(
                 f"`scale` must be positive and `n_classes` at least 2. Received: {scale}, {n_classes}."
             )

@@ -85,7 +85,7 @@ def search_thresholds(
         The cheapest admissible thresholds. To run everything to the end is always admissible.
 
     Raises:
-        InputError: shapes do not fit, or ``max_drop`` is not in [0, 1].
+        InputError: shapes do not fit, costs do not ascend, or ``max_drop`` is not in [0, 1].
     """
     n, n_exits = predicted.shape
     if scores.shape != (n, n_exits - 1) or len(costs) != n_exits or y.shape != (n,) or not n:
@@ -93,6 +93,9 @@ def search_thresholds(
             f"`scores`, `y` and `costs` must fit `predicted` of shape {predicted.shape}. "
             f"Received: {scores.shape}, {y.shape}, {len(costs)} costs."
         )
+    # The search leaves out prefixes that cannot win, which is right only for costs that ascend.
+    if not np.isfinite(costs).all() or (np.diff(costs) < 0).any():
+        raise InputError(f"`costs` must be finite and ascend with the exits. Received: {list(costs)}.")
     if not 0 <= max_drop <= 1:
         raise InputError(f"`max_drop` must be a share between 0 and 1. Received: {max_drop}.")
     if n_exits == 1:

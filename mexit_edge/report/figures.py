@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mexit_edge.errors import InputError, MissingExtraError
+from mexit_edge.errors import InputError
 from mexit_edge.exits import BINS
+from mexit_edge.report import canvas
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
     from mexit_edge.simulate import Simulation
 
-WIDTH_INCHES = 5.0
 LONGEST_NAME = 24
-SMALLEST_LABELLED_SHARE = 0.09
+SMALLEST_LABELLED_SHARE = 0.1
+CLOSE_EXITS = (0.27, 0.2)
 MOST_CLASSES_WITH_PERCENT = 7
 
 
@@ -48,8 +49,8 @@ def plot_tradeoff(
             f"`float_points` needs one value per exit ({len(simulation.exits)}). "
             f"Received: {list(float_points)}. Pass None where the float network was not evaluated."
         )
-    ax = _axes(ax)
-    colours = _cycle()
+    ax = canvas.axes(ax)
+    colours = canvas.cycle()
     kmacs = simulation.exit_macs / 1e3
     curve_macs, curve_quality = simulation.tradeoff()
     ax.plot(
@@ -87,17 +88,7 @@ def plot_tradeoff(
         label="policy",
         zorder=5,
     )
-    for number, (name, x, y) in enumerate(zip(simulation.exits, kmacs, single, strict=True), start=1):
-        last = number == len(kmacs)
-        # Below and to the right, away from the curve; the last one to the left, inside the axes.
-        ax.annotate(
-            name,
-            (x, y),
-            (2, -9) if last else (7, -4),
-            textcoords="offset points",
-            ha="right" if last else "left",
-            va="top",
-        )
+    _label_exits(ax, simulation, single)
     ax.margins(x=0.09, y=0.14)
     ax.set_ylim(top=min(ax.get_ylim()[1], 101.5))
     ax.xaxis.set_major_formatter("{x:,g}")
@@ -105,6 +96,25 @@ def plot_tradeoff(
     ax.set_ylabel("balanced accuracy (%)")
     ax.legend(loc="lower right", frameon=True)
     return ax
+
+
+def _label_exits(ax: Axes, simulation: Simulation, percent: NDArray[np.float64]) -> None:
+    """Write the exits' names below their points; where points are close, on two levels in turn."""
+    near_macs, near_percent = CLOSE_EXITS[0] * simulation.full_macs, CLOSE_EXITS[1] * np.ptp(percent)
+    is_lowered, before = False, (-np.inf, 0.0)
+    for name, macs, y in zip(simulation.exits, simulation.exit_macs, percent, strict=True):
+        is_close = macs - before[0] < near_macs and abs(y - before[1]) <= near_percent
+        is_lowered, before = bool(is_close and not is_lowered), (macs, y)
+        # To the right of the point, away from the curve that rises there; the last one stays in the axes.
+        is_last = name == simulation.exits[-1]
+        ax.annotate(
+            name,
+            (macs / 1e3, y),
+            (0, -21 if is_lowered else -9) if is_last else (7, -16 if is_lowered else -4),
+            textcoords="offset points",
+            ha="center" if is_last else "left",
+            va="top",
+        )
 
 
 def plot_exit_shares(simulation: Simulation, ax: Axes | None = None) -> Axes:
@@ -121,7 +131,7 @@ def plot_exit_shares(simulation: Simulation, ax: Axes | None = None) -> Axes:
         MissingExtraError: matplotlib is not installed.
     """
     n_classes, n_exits = len(simulation.classes), len(simulation.exits)
-    ax = _axes(ax, height=1.1 + 0.32 * (n_classes + 1))
+    ax = canvas.axes(ax, height=1.0 + 0.18 * -(-n_exits // 3) + 0.3 * (n_classes + 1))
     groups = [np.ones(len(simulation), bool), *(simulation.y == index for index in range(n_classes))]
     counts = np.asarray(
         [[np.sum(simulation.exit[group] == number) for number in range(1, n_exits + 1)] for group in groups]
@@ -130,22 +140,36 @@ def plot_exit_shares(simulation: Simulation, ax: Axes | None = None) -> Axes:
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     left = np.zeros(len(groups))
     rows = np.arange(len(groups))
-    for index, colour in enumerate(_ramp(n_exits)):
+    for index, colour in enumerate(canvas.ramp(n_exits)):
         width = shares[:, index]
         ax.barh(rows, 100 * width, left=100 * left, height=0.72, color=colour, label=simulation.exits[index])
         for row in np.flatnonzero(width >= SMALLEST_LABELLED_SHARE):
-            middle = 100 * (left[row] + width[row] / 2)
-            ax.text(middle, row, f"{100 * width[row]:.0f}", color=_ink_on(colour), ha="center", va="center")
+            ax.text(
+                float(100 * (left[row] + width[row] / 2)),
+                float(row),
+                f"{100 * width[row]:.0f}",
+                color=canvas.ink_on(colour),
+                ha="center",
+                va="center",
+                fontsize="small",
+            )
         left = left + width
     names = ["all windows", *map(_short, simulation.classes)]
     labels = [f"{name} ({total:,})" for name, total in zip(names, totals[:, 0], strict=True)]
     ax.set_yticks(rows, labels, parse_math=False)
     ax.invert_yaxis()
-    ax.axhline(0.5, linewidth=0.8, color=_muted())
+    ax.axhline(0.5, linewidth=0.8, color=canvas.muted())
     ax.set_xlim(0, 100)
     ax.set_xlabel("share of windows (%)")
     ax.grid(visible=False)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(n_exits, 5), frameon=False)
+    ax.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.02, 0.97),
+        ncols=min(n_exits, 3),
+        frameon=False,
+        handlelength=1.2,
+        columnspacing=1.2,
+    )
     return ax
 
 
@@ -176,11 +200,11 @@ def plot_confusion(
     np.add.at(counts, (simulation.y, predicted), 1)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    side = max(WIDTH_INCHES, 1.9 + 0.42 * n_classes)
-    ax = _axes(ax, width=side, height=side * 0.92)
-    ramp = _colormap()
+    side = max(4.8, 1.9 + 0.42 * n_classes)
+    ax = canvas.axes(ax, width=side, height=side * 0.92)
+    ramp = canvas.colormap()
     # Vector cells: an embedded bitmap of 6 x 6 pixels would be blurred by the viewer.
-    ax.pcolormesh(shares, cmap=ramp, vmin=0, vmax=1, edgecolors=_background(), linewidth=1)
+    ax.pcolormesh(shares, cmap=ramp, vmin=0, vmax=1, edgecolors=canvas.background(), linewidth=1)
     for row, column in np.ndindex(counts.shape):
         if not counts[row, column]:
             continue
@@ -188,7 +212,7 @@ def plot_confusion(
         if n_classes <= MOST_CLASSES_WITH_PERCENT:
             share = shares[row, column]
             text = f"{f'{100 * share:.0f}' if share >= 0.005 else '<1'} %\n{text}"
-        colour = _ink_on(ramp(shares[row, column]))
+        colour = canvas.ink_on(ramp(shares[row, column]))
         ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize="small")
     names = [_short(name) for name in simulation.classes]
     places = np.arange(n_classes) + 0.5
@@ -220,11 +244,11 @@ def plot_reliability(simulation: Simulation, exit_number: int, ax: Axes | None =
     """
     _check_exit(simulation, exit_number)
     confidence, accuracy, _ = reliability_bins(simulation, exit_number)
-    ax = _axes(ax, width=4.0, height=3.6)
-    colours = _cycle()
+    ax = canvas.axes(ax, width=4.0, height=3.6)
+    colours = canvas.cycle()
     # Zoomed to where the bins are: bins of equal mass crowd near 1 in a good network.
     low = max(0.0, float(min(confidence.min(), accuracy.min())) - 0.03)
-    ax.plot([low, 1], [low, 1], linestyle="--", linewidth=1, color=_muted(), label="calibrated")
+    ax.plot([low, 1], [low, 1], linestyle="--", linewidth=1, color=canvas.muted(), label="calibrated")
     ax.vlines(confidence, confidence, accuracy, colors=colours[1 % len(colours)], linewidth=2, label="gap")
     ax.plot(confidence, accuracy, "o", color=colours[0], markersize=5.5, label="bin of equal mass")
     ax.set_xlim(low, 1 + 0.02 * (1 - low))
@@ -264,9 +288,9 @@ def plot_training(
             f"`history` must hold a key that ends in {quantity!r} in at least one epoch. "
             f"Received keys: {received}. Log {quantity} per exit, or draw another `quantity`."
         )
-    ax = _axes(ax)
+    ax = canvas.axes(ax)
     epochs = [float(epoch.get("epoch", place)) for place, epoch in enumerate(history, start=1)]
-    colours = _cycle()
+    colours = canvas.cycle()
     names = sorted({key.removeprefix("val_") for key in curves})
     for key, values in sorted(curves.items()):
         name = key.removeprefix("val_")
@@ -311,24 +335,6 @@ def training_curves(history: Sequence[dict[str, Any]], quantity: str) -> dict[st
     }
 
 
-def _axes(ax: Axes | None, width: float = WIDTH_INCHES, height: float = 3.7) -> Axes:
-    """Return ``ax``, or the axes of a new figure of that size in inches."""
-    _matplotlib()
-    if ax is not None:
-        return ax
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained").add_subplot()
-
-
-def _matplotlib() -> Any:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "report") from error
-    return matplotlib
-
-
 def _check_exit(simulation: Simulation, exit_number: int) -> None:
     n_exits = len(simulation.exits)
     if not isinstance(exit_number, int | np.integer) or not 1 <= exit_number <= n_exits:
@@ -340,43 +346,3 @@ def _check_exit(simulation: Simulation, exit_number: int) -> None:
 
 def _short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
-
-
-def _cycle() -> list[Any]:
-    return list(_matplotlib().rcParams["axes.prop_cycle"].by_key()["color"])
-
-
-def _muted() -> Any:
-    return _matplotlib().rcParams["xtick.color"]
-
-
-def _background() -> Any:
-    return _matplotlib().rcParams["axes.facecolor"]
-
-
-def _colormap() -> Any:
-    """Return the colour map of shares: from the background to the first colour of the cycle."""
-    from matplotlib.colors import LinearSegmentedColormap, to_rgb, to_rgba
-
-    background = _background()
-    start = np.asarray(to_rgb(background) if to_rgba(background)[3] else (1.0, 1.0, 1.0))
-    end = np.asarray(to_rgb(_cycle()[0]))
-    # Not quite the background at 0, so that an empty cell is still a cell.
-    return LinearSegmentedColormap.from_list("shares", [tuple(0.94 * start + 0.06 * end), tuple(end)])
-
-
-def _ramp(n_exits: int) -> list[Any]:
-    """Return one colour per exit, in the order of the colour map: exits are ordered, not categories."""
-    return [_colormap()(place) for place in np.linspace(0.3, 1.0, n_exits)]
-
-
-def _ink_on(colour: Any) -> str:
-    """Return black or white for small text on ``colour``, by WCAG's relative luminance.
-
-    Equal contrast is at 0.18; on saturated blues white still reads better up to about 0.26, at a ratio of 3.4.
-    """
-    from matplotlib.colors import to_rgb
-
-    channels = np.asarray(to_rgb(colour))
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return "black" if float(linear @ [0.2126, 0.7152, 0.0722]) > 0.26 else "white"

@@ -11,16 +11,13 @@ import numpy as np
 
 from mexit_edge.errors import InputError, MissingExtraError
 from mexit_edge.files import refuse_existing, write_bytes
-from mexit_edge.report import tables, words
+from mexit_edge.report import provenance, tables, words
 from mexit_edge.report.pictures import make_pictures
 
 if TYPE_CHECKING:
     from mexit_edge.bundle import Manifest
-    from mexit_edge.estimate import BundleEstimate
+    from mexit_edge.estimate import BundleEstimate, Estimate
     from mexit_edge.simulate import Simulation
-
-# Below this many subjects a percentile bootstrap over subjects covers less than its level says.
-FEW_SUBJECTS = 10
 
 
 @dataclass(frozen=True)
@@ -73,25 +70,25 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    calibration = tables.calibration_table(manifest)
+    calibration = provenance.calibration_table(manifest)
     return environment.get_template("page.html.j2").render(
         name=manifest.name,
         about=_about(manifest),
         title=_title(manifest, simulation),
         headline=headline(simulation),
-        key_figures=_key_figures(manifest, simulation, estimate),
+        key_figures=_key_figures(simulation, estimate),
         pictures=make_pictures(simulation, history or [], float_quality),
         comparison=tables.comparison_table(simulation),
         leaving=tables.leaving_table(simulation),
         exits=tables.exits_table(simulation, estimate, float_quality),
         stages=tables.stages_table(manifest, simulation, estimate),
-        thresholds=tables.thresholds_table(manifest, simulation),
+        thresholds=provenance.thresholds_table(manifest, simulation),
         calibration=calibration,
-        parity=tables.parity_table(parity) if parity else None,
-        settings=tables.settings_table(settings),
-        versions=tables.versions_table(versions, manifest),
-        origin=_origin(manifest),
-        notes=_notes(manifest, simulation, estimate),
+        parity=provenance.parity_table(parity) if parity else None,
+        settings=provenance.settings_table(settings),
+        versions=provenance.versions_table(versions, manifest),
+        origin=provenance.origin(manifest),
+        notes=provenance.notes(manifest, simulation, estimate),
     )
 
 
@@ -153,15 +150,16 @@ def headline(simulation: Simulation) -> str:
         f"On {len(simulation):,} windows of {words.subjects(simulation.subject)}, the policy computes "
         f"{words.percent(simulation.mean_macs / simulation.full_macs)} of the full network's MACs "
         f"({words.macs(simulation.mean_macs)} of {words.macs(simulation.full_macs)} per window), balanced "
-        f"accuracy {words.percent(simulation.policy_balanced_accuracy)} against {words.percent(final)} of the "
-        f"final exit: drop {words.points(simulation.drop)}{words.NBSP}points {_drop_interval(simulation)}."
+        f"accuracy {words.percent(simulation.policy_balanced_accuracy)} against {words.percent(final)} of "
+        f"the final exit: drop {words.points(simulation.drop)}{words.NBSP}points "
+        f"{_drop_interval(simulation)}."
     )
 
 
 def _title(manifest: Manifest, simulation: Simulation) -> str:
     return (
-        f"{manifest.name}: {words.percent(simulation.mean_macs / simulation.full_macs)} of the MACs, balanced "
-        f"accuracy {words.percent(simulation.policy_balanced_accuracy)} against "
+        f"{manifest.name}: {words.percent(simulation.mean_macs / simulation.full_macs)} of the MACs, "
+        f"balanced accuracy {words.percent(simulation.policy_balanced_accuracy)} against "
         f"{words.percent(simulation.balanced_accuracies[-1])}"
     )
 
@@ -198,23 +196,13 @@ def _about(manifest: Manifest) -> str:
     )
 
 
-def _key_figures(
-    manifest: Manifest, simulation: Simulation, estimate: BundleEstimate | None
-) -> tuple[KeyFigure, ...]:
+def _key_figures(simulation: Simulation, estimate: BundleEstimate | None) -> tuple[KeyFigure, ...]:
     where = "no device given" if estimate is None else f"{estimate.device}, {estimate.stack}"
-    policy = None if estimate is None else estimate.expected(simulation.exit_shares)
-    full_shares = tuple(float(name == simulation.exits[-1]) for name in simulation.exits)
-    full = None if estimate is None else estimate.expected(full_shares)
-    latency = (
-        (None, None)
-        if policy is None or full is None
-        else (policy.estimated_latency_ms, full.estimated_latency_ms)
-    )
-    energy = (
-        (None, None)
-        if policy is None or full is None
-        else (policy.estimated_energy_uj, full.estimated_energy_uj)
-    )
+    latency = energy = (words.UNKNOWN, where)
+    if estimate is not None:
+        policy, full = estimate.expected(simulation.exit_shares), estimate.exits[-1]
+        latency = _beside(policy.estimated_latency_ms, full.estimated_latency_ms, where)
+        energy = _beside(policy.estimated_energy_uj, full.estimated_energy_uj, where)
     return (
         KeyFigure(
             "MACs per window",
@@ -231,12 +219,12 @@ def _key_figures(
             words.percent(simulation.exit_shares[0]),
             f"{int(np.sum(simulation.exit == 1)):,} of {len(simulation):,} windows",
         ),
-        KeyFigure("estimated ms per window", *_estimate_pair(*latency, where)),
-        KeyFigure("estimated uJ per window", *_estimate_pair(*energy, where)),
+        KeyFigure("estimated ms per window", *latency),
+        KeyFigure("estimated uJ per window", *energy),
     )
 
 
-def _estimate_pair(policy: Any, full: Any, where: str) -> tuple[str, str]:
+def _beside(policy: Estimate | None, full: Estimate | None, where: str) -> tuple[str, str]:
     """Return the policy's estimate, and its interval with the full network's beside it."""
     if policy is None or full is None:
         return words.UNKNOWN, where
@@ -244,55 +232,3 @@ def _estimate_pair(policy: Any, full: Any, where: str) -> tuple[str, str]:
         words.quantity(policy.value),
         f"{words.interval(policy.low, policy.high)}; full network {words.estimated(full)}; {where}",
     )
-
-
-def _origin(manifest: Manifest) -> tuple[tuple[str, str], ...]:
-    training = manifest.training
-    facts = {
-        "training data": training.data,
-        "backbone": training.backbone,
-        "regime": training.regime,
-        "seed": training.seed,
-        "epochs": training.epochs,
-        "training subjects": words.numbers(training.train_subjects) or None,
-        "validation subjects": words.numbers(training.validation_subjects) or None,
-    }
-    return tuple((name, words.UNKNOWN if fact is None else str(fact)) for name, fact in facts.items())
-
-
-def _notes(manifest: Manifest, simulation: Simulation, estimate: BundleEstimate | None) -> tuple[str, ...]:
-    n_subjects = len(np.unique(simulation.subject))
-    notes = [
-        f"Decisions and quality were computed by {simulation.engine} on the int8 stages, on {simulation.data}. "
-        "Another engine may round some logits differently.",
-        "The tradeoff curve sweeps one threshold over the test windows for the drawing only; the policy's "
-        "thresholds are not taken from it.",
-        "TFLM arena bytes are those of a 64-bit host; on a 32-bit device they are smaller.",
-    ]
-    if n_subjects < FEW_SUBJECTS:
-        notes.append(
-            f"The bootstrap draws whole subjects, and there are {n_subjects}: with fewer than {FEW_SUBJECTS} the "
-            "interval is narrower than its level says."
-        )
-    notes += _overlaps(manifest, simulation)
-    if manifest.policy is not None and manifest.policy.thresholds_int != tuple(simulation.thresholds_int):
-        notes.append("The simulation ran with other thresholds than the manifest holds; the run's are shown.")
-    if estimate is not None:
-        notes.extend(estimate.notes)
-    return tuple(notes)
-
-
-def _overlaps(manifest: Manifest, simulation: Simulation) -> list[str]:
-    """Return a warning for every set that shares subjects with the test windows."""
-    training, tested = manifest.training, set(np.unique(simulation.subject).tolist())
-    sets = [
-        ("training", training.data, training.train_subjects),
-        ("validation", training.data, training.validation_subjects),
-    ]
-    if manifest.policy is not None and manifest.policy.calibration is not None:
-        sets.append(("calibration", manifest.policy.calibration.data, manifest.policy.calibration.subjects))
-    return [
-        f"The test windows share {words.subjects(shared)} with the {name} set: quality is overstated."
-        for name, data, members in sets
-        if data == simulation.data and (shared := tested & set(members))
-    ]

@@ -54,10 +54,11 @@ def make_pictures(
     """
     n_exits = len(simulation.exits)
     chosen = pictured_exits(n_exits)
+    matrices: list[int | Literal["policy"]] = [*chosen, "policy"]
     return Pictures(
         tradeoff=_tradeoff(simulation, float_quality),
         exit_shares=_exit_shares(simulation),
-        confusion=tuple(_confusion(simulation, number) for number in [*chosen, "policy"]),
+        confusion=tuple(_confusion(simulation, number) for number in matrices),
         reliability=tuple(_reliability(simulation, number) for number in chosen),
         training=_training(history),
         pictured=tuple(simulation.exits[number - 1] for number in chosen),
@@ -66,7 +67,7 @@ def make_pictures(
 
 
 def pictured_exits(n_exits: int) -> list[int]:
-    """Return the exits that get figures: all of a few, else evenly spaced ones with the first and the last."""
+    """Return the exits that get figures: all of a few, else evenly spaced from the first to the last."""
     return [int(k) for k in np.unique(np.linspace(1, n_exits, min(n_exits, MOST_PICTURED_EXITS)).round())]
 
 
@@ -89,8 +90,8 @@ def _tradeoff(simulation: Simulation, float_quality: Mapping[str, Any] | None) -
             f"{words.percent(simulation.oracle_balanced_accuracy)}."
         ),
         caption=(
-            f"The line sweeps one threshold of {simulation.score} over all exits at once; the star is the policy "
-            "with the thresholds set before the test. Up and to the left is better."
+            f"The line sweeps one threshold of {simulation.score} over all exits at once; the star is the "
+            "policy with its own thresholds. Up and to the left is better."
         ),
     )
 
@@ -107,17 +108,17 @@ def _exit_shares(simulation: Simulation) -> Picture:
     )
 
 
-def _confusion(simulation: Simulation, exit_number: int | str) -> Picture:
+def _confusion(simulation: Simulation, exit_number: int | Literal["policy"]) -> Picture:
     if exit_number == "policy":
-        name, accuracy = "policy", simulation.policy_accuracy
-        which: int | Literal["policy"] = "policy"
+        name, accuracy, balanced = "policy", simulation.policy_accuracy, simulation.policy_balanced_accuracy
     else:
-        which = int(exit_number)
-        name, accuracy = simulation.exits[which - 1], simulation.accuracies[which - 1]
+        name = simulation.exits[exit_number - 1]
+        accuracy = simulation.accuracies[exit_number - 1]
+        balanced = simulation.balanced_accuracies[exit_number - 1]
     return picture(
-        partial(figures.plot_confusion, simulation, which),
-        alt=f"Confusion matrix of {name}: {words.percent(accuracy)} of {len(simulation):,} windows are right.",
-        caption=f"{name}: colour is the share of the true class, numbers are windows.",
+        partial(figures.plot_confusion, simulation, exit_number),
+        alt=f"Confusion matrix of {name}: {words.percent(accuracy)} of {len(simulation):,} windows right.",
+        caption=f"{name}: accuracy {words.percent(accuracy)}, balanced {words.percent(balanced)}.",
         is_wide=len(simulation.classes) > MOST_CLASSES_ON_A_PHONE,
     )
 
@@ -128,7 +129,7 @@ def _reliability(simulation: Simulation, exit_number: int) -> Picture:
     return picture(
         partial(figures.plot_reliability, simulation, exit_number),
         alt=f"Reliability diagram of {name}: expected calibration error {error:.3f} over 15 bins.",
-        caption=f"{name}: bins below the dashed line are too sure of themselves.",
+        caption="",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,7 @@ from mexit_edge.report.words import (
     count,
     estimated,
     percent,
-    points,
-    setting,
     signed_points,
-    subjects,
 )
 
 if TYPE_CHECKING:
@@ -159,10 +156,14 @@ def comparison_table(simulation: Simulation) -> Table:
         ("oracle", simulation.oracle_mean_macs, simulation.oracle_balanced_accuracy),
     ]
     return Table(
-        caption="Negative points are a loss; MACs are in percent of the other's.",
-        columns=("policy against", "balanced accuracy, points", "its MACs"),
+        caption="Negative points: the policy is worse. MACs below 100 %: it is cheaper.",
+        columns=("policy against", "balanced accuracy, points", "MACs, of the other's"),
         rows=tuple(
-            (name, signed_points(simulation.policy_balanced_accuracy - quality), percent(simulation.mean_macs / macs))
+            (
+                name,
+                signed_points(simulation.policy_balanced_accuracy - quality),
+                percent(simulation.mean_macs / macs),
+            )
             for name, macs, quality in others
         ),
     )
@@ -182,7 +183,7 @@ def leaving_table(simulation: Simulation) -> Table:
             )
         rows.append((name, count(int(here.sum())), *cells))
     return Table(
-        caption="Accuracy on the windows that leave there, and what the final exit makes of the same windows.",
+        caption="Accuracy on the windows that leave there, and that of the final exit on the same windows.",
         columns=("leave at", "windows", "accuracy", "final exit on them"),
         rows=tuple(rows),
     )
@@ -196,7 +197,7 @@ def stages_table(manifest: Manifest, simulation: Simulation, estimate: BundleEst
         cost = costs.get(stage.exit)
         rows.append(
             (
-                f"stage of {stage.exit}",
+                stage.exit,
                 count(stage.macs),
                 count(stage.live_macs),
                 count(stage.flash_bytes),
@@ -209,12 +210,13 @@ def stages_table(manifest: Manifest, simulation: Simulation, estimate: BundleEst
         )
     return Table(
         caption=(
-            "What runs between two exits. Live MACs leave out what cannot depend on the input, such as all-zero channels. Boundary: int8 tensors kept "
-            "for later stages. Ran for: windows that the stage was invoked for in the policy's run, of "
-            f"{len(simulation):,}. {_memory(estimate)}{estimate_source(estimate)}"
+            "What runs between two exits. Live MACs leave out what cannot depend on the input, such as "
+            "all-zero channels. Boundary: int8 tensors kept for later stages. Ran for: windows that the "
+            f"stage was invoked for in the policy's run, of {len(simulation):,}. "
+            f"{_memory(estimate)}{estimate_source(estimate)}"
         ),
         columns=(
-            "stage",
+            "stage to",
             "MACs",
             "live MACs",
             "flash bytes",
@@ -236,8 +238,9 @@ def _memory(estimate: BundleEstimate | None) -> str:
     fits = {True: "fits", False: "does not fit", None: "unknown whether it fits"}[memory.fits]
     return (
         f"On {estimate.device}, without program and kernels: {count(memory.flash_bytes)} of "
-        f"{count(memory.device_flash_bytes)} flash bytes; of {count(memory.device_ram_bytes)} RAM bytes one shared "
-        f"arena of {count(memory.arena_bytes)} and at most {count(memory.boundary_bytes)} for boundaries: {fits}. "
+        f"{count(memory.device_flash_bytes)} flash bytes; of {count(memory.device_ram_bytes)} RAM bytes one "
+        f"shared arena ({count(memory.arena_bytes)}) and at most {count(memory.boundary_bytes)} for "
+        f"boundaries: {fits}. "
     )
 
 
@@ -247,70 +250,3 @@ def _boundary(stage: StageSpec) -> str:
         f"{' x '.join(map(str, tensor.shape))}: {prod(tensor.shape):,}" for tensor in stage.outputs[1:]
     ]
     return "; ".join(tensors) or "none"
-
-
-def thresholds_table(manifest: Manifest, simulation: Simulation) -> Table:
-    """Return the thresholds of the simulated run, and beside them the manifest's floats where they agree."""
-    policy = manifest.policy
-    agrees = policy is not None and policy.thresholds_int == tuple(simulation.thresholds_int)
-    floats = policy.thresholds if policy is not None and agrees else (None,) * len(simulation.thresholds_int)
-    return Table(
-        caption="A window leaves at the first exit whose score reaches the threshold. The integers decide.",
-        columns=("exit", "score", "threshold (integer)", "threshold (float, for display)"),
-        rows=tuple(
-            (name, simulation.score, count(integer), UNKNOWN if value is None else f"{value:.4g}")
-            for name, integer, value in zip(
-                simulation.exits[:-1], simulation.thresholds_int, floats, strict=True
-            )
-        ),
-    )
-
-
-def calibration_table(manifest: Manifest) -> Table | None:
-    """Return how the thresholds were set, or None where the manifest does not say."""
-    calibration = None if manifest.policy is None else manifest.policy.calibration
-    if calibration is None:
-        return None
-    rows = (
-        ("data", calibration.data),
-        ("subjects", subjects(calibration.subjects)),
-        ("windows", count(calibration.n_windows)),
-        ("engine", calibration.engine),
-        ("cost that was minimised", calibration.cost),
-        ("limit on the loss of balanced accuracy", f"{points(calibration.max_drop)} points"),
-        ("loss on these windows", f"{points(calibration.drop)} points"),
-        ("its upper 90 % bound, held under the limit", f"{points(calibration.drop_upper)} points"),
-        ("every threshold tried", "yes" if calibration.exact else "no: quantiles of the scores"),
-    )
-    return Table("Recorded in the bundle's manifest.", ("calibration", "value"), rows, is_text=True)
-
-
-def parity_table(parity: Sequence[Mapping[str, Any]]) -> Table:
-    """Return how many elements differ between staged and whole execution."""
-    return Table(
-        caption="Elements of the exit's int8 logits that differ between the stages and the whole model.",
-        columns=("engine", "exit", "windows", "differing elements"),
-        rows=tuple(
-            (str(row["engine"]), str(row["exit"]), count(row["windows"]), count(row["differing_elements"]))
-            for row in parity
-        ),
-    )
-
-
-def settings_table(settings: Mapping[str, object]) -> Table:
-    """Return the settings of the run."""
-    rows = tuple((str(name), setting(value)) for name, value in settings.items())
-    return Table("Settings of this run.", ("setting", "value"), rows, is_text=True)
-
-
-def versions_table(versions: Mapping[str, str], manifest: Manifest) -> Table:
-    """Return tool versions of this run beside those recorded in the bundle."""
-    made = manifest.versions
-    rows = tuple(
-        (name, versions.get(name, NOT_APPLICABLE), made.get(name, NOT_APPLICABLE))
-        for name in dict.fromkeys([*versions, *made])
-    )
-    caption = (
-        f"Versions that made this page, and those recorded in the bundle. {NOT_APPLICABLE}: not recorded."
-    )
-    return Table(caption, ("tool", "this page", "bundle"), rows, is_text=True)

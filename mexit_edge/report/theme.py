@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mexit_edge.errors import MissingExtraError
+from mexit_edge.report.canvas import load_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,7 @@ class Picture:
         light: SVG data URI for a light surface.
         dark: SVG data URI for a dark one.
         alt: what the figure shows, for who cannot see it.
-        caption: printed below it.
+        caption: printed below it; none when empty.
         is_wide: whether it must not shrink to a narrow screen, and scrolls there instead.
     """
 
@@ -84,14 +84,12 @@ def picture(draw: Callable[[], Axes], alt: str, caption: str, *, is_wide: bool =
 
 
 def _data_uri(draw: Callable[[], Axes], scheme: Scheme) -> str:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "report") from error
+    matplotlib = load_matplotlib()
     content = io.BytesIO()
     with matplotlib.rc_context(_rc(scheme)):
         # No date and a fixed salt: the same results give the same page, byte for byte.
-        draw().figure.savefig(
+        figure: Any = draw().figure
+        figure.savefig(
             content,
             format="svg",
             facecolor="none",
@@ -101,7 +99,7 @@ def _data_uri(draw: Callable[[], Axes], scheme: Scheme) -> str:
 
 
 def _rc(scheme: Scheme) -> dict[str, Any]:
-    from matplotlib import cycler
+    from cycler import cycler
 
     return {
         "font.family": "sans-serif",

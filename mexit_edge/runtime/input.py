@@ -64,8 +64,33 @@ def fixed_point_affine(
     )
 
 
+def fixed_point_table(fixed: FixedPointInput) -> NDArray[np.int8]:
+    """Return what every count becomes: (channels, 65536) int8, index 0 for count -32768.
+
+    q = clamp((count * multiplier + bias) >> shift), the arithmetic of the device.
+
+    Args:
+        fixed: the integers of the manifest.
+
+    Raises:
+        InputError: a multiplier is not positive, or a count would overflow int32 on the device.
+    """
+    multiplier, bias = np.asarray(fixed.multiplier, np.int64), np.asarray(fixed.bias, np.int64)
+    if multiplier.min() < 1 or (multiplier * -INT16_LOW + np.abs(bias)).max() > INT32_HIGH:
+        raise InputError(
+            "`fixed_point` must have positive multipliers and stay within int32 for every count. "
+            f"Received: multiplier {fixed.multiplier}, bias {fixed.bias}."
+        )
+    counts = np.arange(INT16_LOW, INT16_HIGH + 1, dtype=np.int64)
+    wide = (counts * multiplier[:, None] + bias[:, None]) >> fixed.shift
+    return np.clip(wide, -128, 127).astype(np.int8)
+
+
 class InputQuantizer:
-    """Checks raw windows and turns them into int8, with buffers kept between calls.
+    """Checks raw windows and turns them into int8.
+
+    Counts are looked up in `fixed_point_table`: two NumPy calls for a window, where the arithmetic itself
+    would need seven, each of which costs more than its 768 samples.
 
     Args:
         manifest: of the bundle.
@@ -74,19 +99,18 @@ class InputQuantizer:
     def __init__(self, manifest: Manifest) -> None:
         self.shape = (manifest.sensor.window, len(manifest.sensor.channels))
         self.tensor_shape = manifest.stages[0].inputs[0].shape
-        self.fixed_point = manifest.input.fixed_point
-        if self.fixed_point is not None:
-            fixed = self.fixed_point
-            self._multiplier = np.tile(np.asarray(fixed.multiplier, np.int32), (self.shape[0], 1))
-            self._bias = np.tile(np.asarray(fixed.bias, np.int32), (self.shape[0], 1))
-            self._shift = np.int32(fixed.shift)
-            self._low, self._high = self._unsaturated_counts(fixed)
+        fixed = manifest.input.fixed_point
+        self._accepted = {np.dtype(np.float32), np.dtype(np.float64)}
+        if fixed is not None:
+            self._accepted.add(np.dtype(np.int16))
+            self._table = fixed_point_table(fixed).ravel()
+            starts = np.arange(self.shape[1]) * (1 << 16) - INT16_LOW
+            self._start = np.tile(starts.astype(np.intp), (1, self.shape[0], 1))
         step = np.asarray(manifest.normalisation.scale) * manifest.input.scale
         self._factor = np.asarray(1 / step, np.float32)
         self._addend = np.asarray(
             manifest.input.zero_point - np.asarray(manifest.normalisation.offset) / step, np.float32
         )
-        self._wide = np.empty((0, *self.shape), np.int32)
 
     def way_in(self, windows: NDArray[Any]) -> str:
         """Return ``"fixed_point"`` for int16 counts, ``"float"`` for float windows."""
@@ -98,20 +122,24 @@ class InputQuantizer:
         Raises:
             InputError: says what was expected.
         """
-        expected = f"(n, {self.shape[0]}, {self.shape[1]})" if batch else f"{self.shape}"
-        if not isinstance(windows, np.ndarray) or windows.shape[1 if batch else 0 :] != self.shape:
+        if (
+            not isinstance(windows, np.ndarray)
+            or (windows.shape[1:] if batch else windows.shape) != self.shape
+        ):
+            expected = f"(n, {self.shape[0]}, {self.shape[1]})" if batch else f"{self.shape}"
             got = windows.shape if isinstance(windows, np.ndarray) else type(windows).__name__
             raise InputError(f"`{argument}` must be an array of shape {expected}. Received: {got}.")
-        if windows.dtype == np.int16 and self.fixed_point is None:
+        if windows.dtype in self._accepted:
+            return
+        if windows.dtype == np.int16:
             raise InputError(
                 f"`{argument}` must be float32 or float64 in the sensor's units: the bundle's sensor has no "
                 "`units_per_count`. Received: int16."
             )
-        if windows.dtype not in (np.int16, np.float32, np.float64):
-            raise InputError(
-                f"`{argument}` must be int16 counts or float32 / float64 in the sensor's units. "
-                f"Received: {windows.dtype}."
-            )
+        raise InputError(
+            f"`{argument}` must be int16 counts or float32 / float64 in the sensor's units. "
+            f"Received: {windows.dtype}."
+        )
 
     def quantize(self, windows: NDArray[Any], argument: str = "windows") -> NDArray[np.int8]:
         """Return int8 of the shape that stage 1 takes, with the leading axis n.
@@ -123,56 +151,10 @@ class InputQuantizer:
         Raises:
             InputError: NaN or infinite samples.
         """
-        n = len(windows)
-        out = np.empty(windows.shape, np.int8)
         if windows.dtype == np.int16:
-            if len(self._wide) < n:
-                self._wide = np.empty(windows.shape, np.int32)
-            self._fixed_point_into(windows, self._wide[:n], out)
+            quantized = self._table.take(windows + self._start)
         else:
             refuse_non_finite(windows, f"`{argument}`")
             scaled = windows.astype(np.float32, copy=False) * self._factor + self._addend
-            np.clip(np.rint(scaled, out=scaled), -128, 127, out=scaled)
-            out[...] = scaled
-        return out.reshape(n, *self.tensor_shape[1:])
-
-    def _fixed_point_into(
-        self, counts: NDArray[np.int16], wide: NDArray[np.int32], out: NDArray[np.int8]
-    ) -> None:
-        """Compute clamp((count * multiplier + bias) >> shift) without a temporary array.
-
-        Clamping the count to the range that does not saturate is the same as clamping the result, because
-        every multiplier is positive, and costs a quarter on int16.
-        """
-        clamped = np.minimum(np.maximum(counts, self._low), self._high)
-        np.multiply(clamped, self._multiplier, out=wide, dtype=np.int32)
-        np.add(wide, self._bias, out=wide)
-        np.right_shift(wide, self._shift, out=wide)
-        np.copyto(out, wide, casting="unsafe")
-
-    def _unsaturated_counts(self, fixed: FixedPointInput) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-        """Return per sample the smallest and largest count whose result is within int8.
-
-        Raises:
-            InputError: a multiplier is not positive, a count can overflow int32, or none is within int8.
-        """
-        lows, highs = [], []
-        for multiplier, bias in zip(fixed.multiplier, fixed.bias, strict=True):
-            if multiplier < 1 or multiplier * -INT16_LOW + abs(bias) > INT32_HIGH:
-                raise InputError(
-                    "`fixed_point` must have positive multipliers and stay within int32 for every count. "
-                    f"Received: multiplier {multiplier}, bias {bias}."
-                )
-            # ceil((-128 * 2**shift - bias) / multiplier) and floor((128 * 2**shift - 1 - bias) / multiplier)
-            low = -((128 << fixed.shift) + bias) // multiplier
-            low += (low * multiplier + bias) >> fixed.shift < -128
-            high = ((128 << fixed.shift) - 1 - bias) // multiplier
-            lows.append(min(max(low, INT16_LOW), INT16_HIGH))
-            highs.append(max(min(high, INT16_HIGH), INT16_LOW))
-            if (lows[-1] * multiplier + bias) >> fixed.shift not in range(-128, 128):
-                raise InputError(
-                    "`fixed_point` must map some counts into int8. "
-                    f"Received: multiplier {multiplier}, bias {bias}, shift {fixed.shift}."
-                )
-        time = self.shape[0]
-        return np.tile(np.asarray(lows, np.int16), (time, 1)), np.tile(np.asarray(highs, np.int16), (time, 1))
+            quantized = np.clip(np.rint(scaled), -128, 127).astype(np.int8)
+        return quantized.reshape(len(windows), *self.tensor_shape[1:])

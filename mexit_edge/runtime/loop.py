@@ -113,13 +113,14 @@ class Runtime:
                 zip(manifest.stages, self.bundle.stages, thresholds, strict=True), start=1
             )
         )
+        self._models = [step.model for step in self._steps]
         self._exits = manifest.exits
         self._input = manifest.input_name
 
     @property
     def invocations(self) -> tuple[int, ...]:
         """Per stage, the number of windows it was run for since this object was made."""
-        return tuple(step.model.invocations for step in self._steps)
+        return tuple([model.invocations for model in self._models])
 
     def infer(self, window: NDArray[Any]) -> Decision:
         """Decide on one window.

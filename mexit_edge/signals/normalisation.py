@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf, isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,10 @@ class Normalisation:
     scale: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if len(self.offset) != len(self.scale) or not self.scale or min(self.scale) <= 0:
+        fits = len(self.offset) == len(self.scale) > 0
+        if not fits or not all(map(isfinite, self.offset)) or not all(0 < one < inf for one in self.scale):
             raise InputError(
-                "`offset` and `scale` need one value per channel, each scale positive. "
+                "`offset` and `scale` need one finite value per channel, each scale positive. "
                 f"Received: offset {self.offset}, scale {self.scale}."
             )
 
@@ -45,21 +47,24 @@ class Normalisation:
                 gravity, which carries the posture.
 
         Raises:
-            InputError: a group of channels is constant.
+            InputError: there is no window, or a group of channels is constant.
         """
+        if not len(windows):
+            raise InputError("`windows` must hold at least one window. Received: none.")
         offset = (
             windows.x.mean(axis=(0, 1), dtype=np.float64) if centre else np.zeros(windows.sensor.n_channels)
         )
         scale = np.empty(windows.sensor.n_channels)
         for group in windows.sensor.groups:
-            deviation = float(windows.x[..., list(group)].std(dtype=np.float64))
-            if deviation <= 0:
+            samples = windows.x[..., list(group)]
+            # The rounded mean of equal samples may differ from them, so that their deviation is not quite 0.
+            if samples.min() == samples.max():
                 names = ", ".join(windows.sensor.channels[channel] for channel in group)
                 raise InputError(
                     f"`windows` must vary in every channel. Received: constant {names}. "
                     "Leave such channels out."
                 )
-            scale[list(group)] = deviation
+            scale[list(group)] = samples.std(dtype=np.float64)
         return cls(tuple(offset.tolist()), tuple(scale.tolist()))
 
     def apply(self, x: NDArray[np.float32]) -> NDArray[np.float32]:

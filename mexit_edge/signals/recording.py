@@ -24,7 +24,8 @@ class Recording:
         name: a name for messages.
 
     Raises:
-        InputError: shapes do not fit each other or the sensor, or a sample is not finite.
+        InputError: shapes do not fit each other or the sensor, labels are no integers, or a sample is not
+            finite.
     """
 
     x: NDArray[np.float32]
@@ -34,13 +35,14 @@ class Recording:
     name: str = "recording"
 
     def __post_init__(self) -> None:
-        if self.x.ndim != 2 or self.x.shape[1] != self.sensor.n_channels:
+        if self.x.dtype.kind not in "iuf" or self.x.ndim != 2 or self.x.shape[1] != self.sensor.n_channels:
             raise InputError(
-                f"`x` of {self.name} must have shape (time, {self.sensor.n_channels}). "
-                f"Received: {self.x.shape}."
+                f"`x` of {self.name} must be real numbers of shape (time, {self.sensor.n_channels}). "
+                f"Received: {self.x.dtype} of shape {self.x.shape}."
             )
-        if self.y.shape != self.x.shape[:1]:
+        if self.y.dtype.kind not in "iu" or self.y.shape != self.x.shape[:1]:
             raise InputError(
-                f"`y` of {self.name} needs one label per sample ({len(self.x)}). Received: {self.y.shape}."
+                f"`y` of {self.name} needs one integer label per sample ({len(self.x)}). "
+                f"Received: {self.y.dtype} of shape {self.y.shape}."
             )
         refuse_non_finite(self.x, f"`x` of {self.name}")

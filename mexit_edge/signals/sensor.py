@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 
 from mexit_edge.errors import InputError
 
@@ -44,15 +45,19 @@ class Sensor:
             raise InputError(f"`channels` needs distinct names, at least one. Received: {self.channels}.")
         if len(self.units) != n_channels:
             raise InputError(f"`units` needs one unit per channel ({n_channels}). Received: {self.units}.")
-        if self.sampling_rate_hz <= 0 or self.window < 1 or self.hop < 1:
+        if not 0 < self.sampling_rate_hz < inf or self.window < 1 or self.hop < 1:
             raise InputError(
                 "`sampling_rate_hz`, `window` and `hop` must be positive. "
                 f"Received: {self.sampling_rate_hz}, {self.window}, {self.hop}."
             )
         grouped = [channel for triad in self.triads for channel in triad]
-        if len(set(grouped)) != len(grouped) or not set(grouped) <= set(range(n_channels)):
+        if (
+            len(set(grouped)) != len(grouped)
+            or not set(grouped) <= set(range(n_channels))
+            or not all(self.triads)
+        ):
             raise InputError(
-                f"`triads` must be disjoint groups of channel indices below {n_channels}. "
+                f"`triads` must be disjoint groups of channel indices below {n_channels}, none empty. "
                 f"Received: {self.triads}."
             )
         bodies = [triad for body in self.rigid_bodies for triad in body]
@@ -61,8 +66,14 @@ class Sensor:
                 f"`rigid_bodies` must be disjoint groups of triad indices below {len(self.triads)}. "
                 f"Received: {self.rigid_bodies}."
             )
+        # Only three axes can be turned in space.
+        if any(len(self.triads[triad]) != 3 for triad in bodies):
+            raise InputError(
+                "`rigid_bodies` must name triads of three channels each. "
+                f"Received: {self.rigid_bodies} with triads {self.triads}."
+            )
         counts = self.units_per_count
-        if counts is not None and (len(counts) != n_channels or min(counts) <= 0):
+        if counts is not None and (len(counts) != n_channels or not all(0 < one < inf for one in counts)):
             raise InputError(
                 f"`units_per_count` needs one positive value per channel ({n_channels}). Received: {counts}."
             )

@@ -59,9 +59,10 @@ class Windows:
         if self.x.dtype != np.float32:
             raise InputError(f"`x` must be float32. Received: {self.x.dtype}. Use `Windows.from_arrays`.")
         for name, values in (("y", self.y), ("subject", self.subject)):
-            if values.shape != self.x.shape[:1]:
+            if values.dtype.kind not in "iu" or values.shape != self.x.shape[:1]:
                 raise InputError(
-                    f"`{name}` needs one value per window ({len(self.x)}). Received: shape {values.shape}."
+                    f"`{name}` needs one integer per window ({len(self.x)}). "
+                    f"Received: {values.dtype} of shape {values.shape}."
                 )
         if len(self.y) and not 0 <= self.y.min() <= self.y.max() < self.n_classes:
             raise InputError(
@@ -104,12 +105,21 @@ class Windows:
             raise InputError(
                 f"`y` must be integers of shape (n,). Received: {labels.dtype} of shape {labels.shape}."
             )
+        whom = np.zeros(len(labels), np.int64) if subject is None else np.asarray(subject)
+        if whom.dtype.kind not in "iu":
+            raise InputError(
+                f"`subject` must be integers of shape (n,). Received: {whom.dtype} of shape {whom.shape}. "
+                "Number the subjects, for example with `np.unique(names, return_inverse=True)[1]`."
+            )
         if classes is None:
             classes = (f"class_{index}" for index in range(int(labels.max(initial=0)) + 1))
+        # What float32 cannot hold becomes infinite and is refused with its place.
+        with np.errstate(over="ignore"):
+            samples = np.ascontiguousarray(samples, dtype=np.float32)
         return cls(
-            x=np.ascontiguousarray(samples, dtype=np.float32),
+            x=samples,
             y=labels.astype(np.int64),
-            subject=np.zeros(len(labels), np.int64) if subject is None else np.asarray(subject, np.int64),
+            subject=whom.astype(np.int64),
             sensor=sensor or Sensor.plain(samples.shape[2], samples.shape[1]),
             classes=tuple(classes),
             name=name,

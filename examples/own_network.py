@@ -1,0 +1,55 @@
+"""Exits attached to one's own functional Keras network, trained on plain arrays.
+
+    python examples/own_network.py [FOLDER]
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import mexit_edge as mx
+
+
+def my_network(time: int, channels: int, n_classes: int) -> keras.Model:
+    """A small residual network, as somebody may have it already; it ends in logits."""
+    layers = keras.layers
+    window = keras.Input((time, channels))
+    x = layers.Conv1D(16, 5, strides=2, padding="same", activation="relu", name="early")(window)
+    y = layers.Conv1D(16, 3, padding="same", activation="relu")(x)
+    x = layers.Add(name="residual")([x, y])
+    x = layers.Conv1D(32, 3, strides=2, padding="same", activation="relu", name="late")(x)
+    x = layers.GlobalAveragePooling1D()(x)
+    return keras.Model(window, layers.Dense(n_classes)(x), name="my_network")
+
+
+def main(folder: str | Path) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(3, size=1200)
+    phase = 2 * np.pi * (np.arange(48) * np.asarray([0.05, 0.1, 0.2])[y][:, None] + rng.random((1200, 1)))
+    x = np.sin(phase)[..., None] + rng.normal(0, 0.4, (1200, 48, 1))
+    train, test = slice(0, 900), slice(900, None)
+
+    network = mx.attach_exits(my_network(48, 1, 3), at=["early", "residual"])
+    model = mx.MultiExitModel(network)
+    model.compile(optimizer=keras.optimizers.Adam(3e-3))
+    model.fit(x[train], y[train], validation_data=(x[test], y[test]), epochs=8, verbose=2)
+
+    bundle = mx.export(model, representative=x[:200].astype(np.float32), name="my_network")
+    for stage in bundle.manifest.stages:
+        print(f"{stage.exit}: {stage.macs:,} MACs, {stage.flash_bytes:,} bytes of flash")
+    path = bundle.save(Path(folder) / "my_network")
+    decision = mx.Runtime(path).infer(x[test][0])
+    print(f"{path} says class {decision.label} (it is {y[test][0]}) at exit {decision.exit}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        main(sys.argv[1])
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            main(scratch)

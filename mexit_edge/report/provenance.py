@@ -1,0 +1,140 @@
+"""How a result came about and what limits it: thresholds, parity, settings, versions, origin, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mexit_edge.report.tables import Table
+from mexit_edge.report.words import NOT_APPLICABLE, UNKNOWN, count, numbers, points, setting, subjects
+
+if TYPE_CHECKING:
+    from mexit_edge.bundle import Manifest
+    from mexit_edge.estimate import BundleEstimate
+    from mexit_edge.simulate import Simulation
+
+# Below this many subjects a percentile bootstrap over subjects covers less than its level says.
+FEW_SUBJECTS = 10
+
+
+def thresholds_table(manifest: Manifest, simulation: Simulation) -> Table:
+    """Return the thresholds of the simulated run, and beside them the manifest's floats where they agree."""
+    policy = manifest.policy
+    agrees = policy is not None and policy.thresholds_int == tuple(simulation.thresholds_int)
+    floats = policy.thresholds if policy is not None and agrees else (None,) * len(simulation.thresholds_int)
+    return Table(
+        caption="A window leaves at the first exit whose score reaches the threshold. The integers decide.",
+        columns=("exit", "score", "threshold (integer)", "threshold (float, for display)"),
+        rows=tuple(
+            (name, simulation.score, count(integer), UNKNOWN if value is None else f"{value:.4g}")
+            for name, integer, value in zip(
+                simulation.exits[:-1], simulation.thresholds_int, floats, strict=True
+            )
+        ),
+    )
+
+
+def calibration_table(manifest: Manifest) -> Table | None:
+    """Return how the thresholds were set, or None where the manifest does not say."""
+    calibration = None if manifest.policy is None else manifest.policy.calibration
+    if calibration is None:
+        return None
+    rows = (
+        ("data", calibration.data),
+        ("subjects", numbers(calibration.subjects) or UNKNOWN),
+        ("windows", count(calibration.n_windows)),
+        ("engine", calibration.engine),
+        ("cost that was minimised", calibration.cost),
+        ("limit on the loss of balanced accuracy", f"{points(calibration.max_drop)} points"),
+        ("loss on these windows", f"{points(calibration.drop)} points"),
+        ("its upper 90 % bound, held under the limit", f"{points(calibration.drop_upper)} points"),
+        ("every threshold tried", "yes" if calibration.exact else "no: quantiles of the scores"),
+    )
+    return Table("Recorded in the bundle's manifest.", ("calibration", "value"), rows, is_text=True)
+
+
+def parity_table(parity: Sequence[Mapping[str, Any]]) -> Table:
+    """Return how many elements differ between staged and whole execution."""
+    return Table(
+        caption="Elements of the exit's int8 logits that differ between the stages and the whole model.",
+        columns=("engine", "exit", "windows", "differing elements"),
+        rows=tuple(
+            (str(row["engine"]), str(row["exit"]), count(row["windows"]), count(row["differing_elements"]))
+            for row in parity
+        ),
+    )
+
+
+def settings_table(settings: Mapping[str, object]) -> Table:
+    """Return the settings of the run."""
+    rows = tuple((str(name), setting(value)) for name, value in settings.items())
+    return Table("Settings of this run.", ("setting", "value"), rows, is_text=True)
+
+
+def versions_table(versions: Mapping[str, str], manifest: Manifest) -> Table:
+    """Return tool versions of this run beside those recorded in the bundle."""
+    made = manifest.versions
+    rows = tuple(
+        (name, versions.get(name, NOT_APPLICABLE), made.get(name, NOT_APPLICABLE))
+        for name in dict.fromkeys([*versions, *made])
+    )
+    caption = (
+        f"Versions that made this page, and those recorded in the bundle. {NOT_APPLICABLE}: not recorded."
+    )
+    return Table(caption, ("tool", "this page", "bundle"), rows, is_text=True)
+
+
+def origin(manifest: Manifest) -> tuple[tuple[str, str], ...]:
+    """Return where the network came from: fact and value; what the manifest does not say is unknown."""
+    training = manifest.training
+    facts = {
+        "training data": training.data,
+        "backbone": training.backbone,
+        "regime": training.regime,
+        "seed": training.seed,
+        "epochs": training.epochs,
+        "training subjects": numbers(training.train_subjects) or None,
+        "validation subjects": numbers(training.validation_subjects) or None,
+    }
+    return tuple((name, UNKNOWN if fact is None else str(fact)) for name, fact in facts.items())
+
+
+def notes(manifest: Manifest, simulation: Simulation, estimate: BundleEstimate | None) -> tuple[str, ...]:
+    """Return what limits the results, and what the estimate says of itself."""
+    n_subjects = len(np.unique(simulation.subject))
+    lines = [
+        f"Decisions and quality were computed by {simulation.engine} on the int8 stages, on "
+        f"{simulation.data}. Another engine may round some logits differently.",
+        "The tradeoff curve sweeps one threshold over the test windows for the drawing only; the policy's "
+        "thresholds are not taken from it.",
+        "TFLM arena bytes are those of a 64-bit host, where pointers take twice the bytes of a 32-bit device.",
+    ]
+    if n_subjects < FEW_SUBJECTS:
+        lines.append(
+            f"The bootstrap draws whole subjects, and there are {n_subjects}: with fewer than "
+            f"{FEW_SUBJECTS} the interval is narrower than its level says."
+        )
+    lines += _overlaps(manifest, simulation)
+    if manifest.policy is not None and manifest.policy.thresholds_int != tuple(simulation.thresholds_int):
+        lines.append("The simulation ran with other thresholds than the manifest holds; the run's are shown.")
+    if estimate is not None:
+        lines.extend(estimate.notes)
+    return tuple(lines)
+
+
+def _overlaps(manifest: Manifest, simulation: Simulation) -> list[str]:
+    """Return a warning for every set that shares subjects with the test windows."""
+    training, tested = manifest.training, set(np.unique(simulation.subject).tolist())
+    sets = [
+        ("training", training.data, training.train_subjects),
+        ("validation", training.data, training.validation_subjects),
+    ]
+    if manifest.policy is not None and manifest.policy.calibration is not None:
+        sets.append(("calibration", manifest.policy.calibration.data, manifest.policy.calibration.subjects))
+    return [
+        f"The test windows share {subjects(shared)} with the {name} set: quality is overstated."
+        for name, data, members in sets
+        if data == simulation.data and (shared := tested & set(members))
+    ]
