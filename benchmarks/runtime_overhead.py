@@ -72,7 +72,9 @@ def bare(calls: list[tuple[LoadedModel, list, int]]) -> None:
             model.get_output(place)
 
 
-def by_turns(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[float, float, float]:
+def by_turns(
+    ours: Callable[[], object], theirs: Callable[[], object], repeats: int
+) -> tuple[float, float, float]:
     """Return median, lower and upper quartile of the ratio of times, ours over theirs."""
     ratios = []
     for turn in range(repeats + 2):

@@ -29,7 +29,10 @@ def main(bundle_path: str | Path = REFERENCE, engine: str = "litert-xnnpack") ->
     for index, window in enumerate(golden.windows):  # int16 counts, (time, channels)
         decision = runtime.infer(window)
         left_at[decision.exit] += 1
-        wrong += (decision.label, decision.exit) != (golden.labels[engine][index], golden.exits[engine][index])
+        wrong += (decision.label, decision.exit) != (
+            golden.labels[engine][index],
+            golden.exits[engine][index],
+        )
         if index < 5:
             print(
                 f"window {index}: {classes[decision.label]} at exit {decision.exit}, "

@@ -1,6 +1,6 @@
 """Exits attached to one's own functional Keras network, trained on plain arrays.
 
-    python examples/own_network.py [FOLDER]
+python examples/own_network.py [FOLDER]
 """
 
 from __future__ import annotations

@@ -103,13 +103,23 @@ def check_settings(settings: RunSettings) -> None:
     """
     dataset(settings.data)
     load_device(settings.device)
-    if settings.backbone not in ("dscnn",):
-        raise unknown_name("backbone", settings.backbone, ("dscnn",))
-    if settings.regime not in ("joint",):
-        raise unknown_name("regime", settings.regime, ("joint",))
     if not 0 <= settings.max_drop <= 1:
         raise InputError(f"`--max-drop` must be a share between 0 and 1. Received: {settings.max_drop}.")
     refuse_existing(settings.bundle_path, overwrite=settings.overwrite)
+
+
+def check_names(settings: RunSettings) -> None:
+    """Check the options whose names stand in rooms that load TensorFlow.
+
+    Raises:
+        InputError: lists the known names.
+    """
+    from mexit_edge.models import BACKBONES
+    from mexit_edge.regimes import make_regime
+
+    if settings.backbone not in BACKBONES:
+        raise unknown_name("backbone", settings.backbone, BACKBONES)
+    make_regime(settings.regime)
 
 
 def run(settings: RunSettings, screen: Console) -> tuple[dict[str, Any], Simulation, BundleEstimate, Bundle]:
@@ -123,6 +133,9 @@ def run(settings: RunSettings, screen: Console) -> tuple[dict[str, Any], Simulat
         The facts of the result, the test simulation, the estimate and the bundle.
     """
     progress = JobProgress(screen)
+    # TensorFlow writes notices about absent GPUs past Python's streams, whatever its log level says.
+    with progress.step("Loading TensorFlow"), CaughtStderr():
+        check_names(settings)
     with progress.step(f"Reading {settings.data} and cutting windows"):
         split = load_split(settings)
     trained = train(settings, split, progress)
@@ -173,15 +186,14 @@ def load_split(settings: RunSettings) -> Split:
 
 def train(settings: RunSettings, split: Split, progress: JobProgress) -> Trained:
     """Train a network, quantize it as one model and cut it into stages."""
-    # TensorFlow writes notices about absent GPUs past Python's streams, whatever its log level says.
-    with progress.step("Loading TensorFlow"), CaughtStderr():
-        import keras
+    import keras
 
-        from mexit_edge.compress import bundle_from_whole, convert_int8, representative_sample
-        from mexit_edge.models import build
-        from mexit_edge.regimes import MultiExitModel, adamw_cosine, restore_best_epoch
+    from mexit_edge.compress import bundle_from_whole, convert_int8, representative_sample
+    from mexit_edge.models import build
+    from mexit_edge.regimes import MultiExitModel, adamw_cosine, restore_best_epoch
 
-        keras.utils.set_random_seed(settings.seed)
+    keras.utils.set_random_seed(settings.seed)
+    with CaughtStderr():
         network = build(settings.backbone, split.train.sensor, split.train.n_classes)
     normalisation = Normalisation.fit(split.train)
     model = MultiExitModel(network, settings.regime, normalisation=normalisation, seed=settings.seed)
@@ -267,6 +279,7 @@ def _write_run_folder(
             writer = csv.DictWriter(stream, fieldnames=list(trained.history[0]))
             writer.writeheader()
             writer.writerows(trained.history)
+        _write_decisions(fresh / "decisions.csv", simulation)
         write_page(
             fresh / "page.html",
             manifest=bundle.manifest,
@@ -278,6 +291,15 @@ def _write_run_folder(
             parity=[asdict(row) for row in parity],
             versions=bundle.manifest.versions,
         )
+
+
+def _write_decisions(path: Path, simulation: Simulation) -> None:
+    """Write what the policy decided for every test window, in the order of the data set."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["subject", "y", "label", "exit"])
+        columns = (simulation.subject, simulation.y, simulation.label, simulation.exit)
+        writer.writerows(np.stack(columns, axis=1).tolist())
 
 
 def _plain(settings: RunSettings) -> dict[str, Any]:

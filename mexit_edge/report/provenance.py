@@ -49,7 +49,7 @@ def calibration_table(manifest: Manifest) -> Table | None:
         ("cost that was minimised", calibration.cost),
         ("limit on the loss of balanced accuracy", f"{points(calibration.max_drop)} points"),
         ("loss on these windows", f"{points(calibration.drop)} points"),
-        ("its upper 90 % bound, held under the limit", f"{points(calibration.drop_upper)} points"),
+        ("upper 90 % bound of that loss", f"{points(calibration.drop_upper)} points"),
         ("every threshold tried", "yes" if calibration.exact else "no: quantiles of the scores"),
     )
     return Table("Recorded in the bundle's manifest.", ("calibration", "value"), rows, is_text=True)
@@ -109,7 +109,7 @@ def notes(manifest: Manifest, simulation: Simulation, estimate: BundleEstimate |
         f"{simulation.data}. Another engine may round some logits differently.",
         "The tradeoff curve sweeps one threshold over the test windows for the drawing only; the policy's "
         "thresholds are not taken from it.",
-        "TFLM arena bytes are those of a 64-bit host, where pointers take twice the bytes of a 32-bit device.",
+        "TFLM arena bytes are those of a 64-bit host; pointers of a 32-bit device are half as wide.",
     ]
     if n_subjects < FEW_SUBJECTS:
         lines.append(

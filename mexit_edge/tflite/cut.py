@@ -143,6 +143,12 @@ def _extract_all(
                 f"`exits` must each need an operator of their own. Received: {exit_name}, which earlier "
                 "exits compute already. Put the exits in the order in which they run."
             )
+        unknown = [tensor for tensor in needs[number - 1] if tensor not in names]
+        if unknown:
+            raise InputError(
+                f"every operator of {exit_name} must read what the window or another operator gives. "
+                f"Received: tensor {unknown[0]}, which nothing computes."
+            )
         made = {tensor for index in operators for tensor in graph.operators[index].outputs}
         later = [tensor for need in needs[number:] for tensor in need]
         crossing = [tensor for tensor in sorted(made) if tensor in later and tensor not in names]

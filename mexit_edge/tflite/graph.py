@@ -88,12 +88,13 @@ class Graph:
 
     def __init__(self, content: bytes) -> None:
         self.model = parse(content)
-        if len(self.model.subgraphs) != 1:
+        subgraphs = self.model.subgraphs or []
+        if len(subgraphs) != 1:
             raise InputError(
-                f"a model must hold one subgraph, without control flow. "
-                f"Received: {len(self.model.subgraphs)} subgraphs."
+                f"a model must hold one subgraph, without control flow. Received: {len(subgraphs)} subgraphs."
             )
-        self.subgraph = self.model.subgraphs[0]
+        self.subgraph = subgraphs[0]
+        _refuse_dangling(self.model, self.subgraph)
 
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -125,7 +126,7 @@ class Graph:
         """Output name -> tensor index: the only reliable way to tell outputs apart."""
         if not self.model.signatureDefs:
             return {}
-        return {text(entry.name): int(entry.tensorIndex) for entry in self.model.signatureDefs[0].outputs}
+        return {text(entry.name): int(entry.tensorIndex) for entry in self.model.signatureDefs[0].outputs or []}
 
     def activations(self, operator: Operator) -> tuple[int, ...]:
         """Return the operator's inputs that are computed or fed, not stored in the file."""
@@ -143,7 +144,12 @@ class Graph:
                 f"tensor {index} must be a plain constant. Received: {tensor.dtype}, {tensor.name!r}."
             )
         data = self.model.buffers[self.subgraph.tensors[index].buffer].data
-        return np.frombuffer(bytes(bytearray(data)), _NUMPY_TYPES[tensor.dtype]).reshape(tensor.shape)
+        try:
+            return np.frombuffer(bytes(bytearray(data)), _NUMPY_TYPES[tensor.dtype]).reshape(tensor.shape)
+        except ValueError as error:
+            raise InputError(
+                f"tensor {index} must hold as many values as its shape {tensor.shape} says. Received: {error}."
+            ) from error
 
     def _tensor(self, index: int, raw: Any) -> Tensor:
         quantization = raw.quantization
@@ -187,6 +193,38 @@ def parse(content: bytes) -> Any:
         raise InputError(
             f"a model must be a whole .tflite file. Received: a damaged one ({error})."
         ) from error
+
+
+def _refuse_dangling(model: Any, subgraph: Any) -> None:
+    """Refuse a model with an index that points nowhere, so that everything after this may follow indices.
+
+    Lists that the file leaves out become empty ones.
+
+    Raises:
+        InputError: a tensor, operator, buffer or operator code is referred to that is not there.
+    """
+    for holder, names in (
+        (model, ("buffers", "operatorCodes")),
+        (subgraph, ("tensors", "operators", "inputs", "outputs")),
+        *((operator, ("inputs", "outputs")) for operator in subgraph.operators or []),
+    ):
+        for name in names:
+            if getattr(holder, name) is None:
+                setattr(holder, name, [])
+    n_tensors = len(subgraph.tensors)
+    signatures = (model.signatureDefs or [])[:1]
+    named = [entry.tensorIndex for signature in signatures for entry in signature.outputs or []]
+    read = [int(index) for operator in subgraph.operators for index in operator.inputs]
+    made = [int(index) for operator in subgraph.operators for index in operator.outputs]
+    whole = (
+        all(0 <= raw.buffer < len(model.buffers) for raw in subgraph.tensors)
+        and all(0 <= raw.opcodeIndex < len(model.operatorCodes) for raw in subgraph.operators)
+        and all(0 <= index < n_tensors for index in (*subgraph.inputs, *subgraph.outputs, *named, *made))
+        # -1 stands for an optional input that is absent.
+        and all(-1 <= index < n_tensors for index in read)
+    )
+    if not whole:
+        raise InputError("a model must be a whole .tflite file. Received: one with an index out of range.")
 
 
 def serialize(model: Any) -> bytes:
