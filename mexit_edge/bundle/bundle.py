@@ -24,13 +24,14 @@ GOLDEN = "golden.npz"
 CARD = "model_card.md"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 64 << 20
-# What zipfile raises on a damaged, encrypted or hostile archive.
+# What zipfile raises on a damaged, encrypted or hostile archive; OSError where an offset leaves the file.
 DAMAGED_ZIP = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
     struct.error,
     EOFError,
+    OSError,
     RuntimeError,
     ValueError,
 )
@@ -117,15 +118,16 @@ class Bundle:
             return cls._assemble(source, lambda name, limit: _read_from_folder(source, name, limit))
         if not source.is_file():
             raise InputError(f"`path` must be a bundle, a folder NAME.mexit or a .zip. Received: {source}.")
-        try:
-            with zipfile.ZipFile(source) as archive:
-                return cls._assemble(source, lambda name, limit: _read_from_zip(archive, name, limit))
-        except InputError:
-            raise
-        except DAMAGED_ZIP as error:
-            raise InputError(
-                f"`path` must be a bundle, a folder NAME.mexit or a .zip. Received: {source}: {error}."
-            ) from error
+        with source.open("rb") as stream:
+            try:
+                with zipfile.ZipFile(stream) as archive:
+                    return cls._assemble(source, lambda name, limit: _read_from_zip(archive, name, limit))
+            except InputError:
+                raise
+            except DAMAGED_ZIP as error:
+                raise InputError(
+                    f"`path` must be a bundle, a folder NAME.mexit or a .zip. Received: {source}: {error}."
+                ) from error
 
     @classmethod
     def _assemble(cls, source: Path, read: Callable[[str, int], bytes]) -> Bundle:

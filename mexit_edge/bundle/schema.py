@@ -14,7 +14,7 @@ MAX_STAGES = 64
 # A plain file name: no separator, no leading dot, so that no path can leave the bundle's folder.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$")]
 # With this suffix no stage can take the name of the manifest, the golden vectors or the model card.
-StageFile = Annotated[FileName, Field(pattern=r"\.tflite$")]
+StageFile = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,92}\.tflite$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -79,7 +79,7 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights and the perturbations.")] = 0,
     max_drop: Annotated[
         float, typer.Option(help="Largest loss of balanced accuracy against the final exit; 0.01 is a point.")
-    ] = 0.01,
+    ] = 0.005,
     out: Annotated[
         Path | None, typer.Option(help="Bundle to write; default: a new name in tflite_models/.")
     ] = None,

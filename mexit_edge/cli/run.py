@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from mexit_edge.bundle import Bundle, Training
+from mexit_edge.bundle import Bundle
 from mexit_edge.cli.progress import EpochLines, JobProgress
 from mexit_edge.cli.tables import (
     console,
-    drop_sentence,
     estimate_table,
     print_json,
     quality_facts,
@@ -47,7 +46,7 @@ class RunSettings:
     device: str = "nucleo-l4r5zi"
     epochs: int | None = None
     seed: int = 0
-    max_drop: float = 0.01
+    max_drop: float = 0.005
     out: Path | None = None
     overwrite: bool = False
     quick: bool = False
@@ -91,7 +90,7 @@ def run_and_print(settings: RunSettings, *, as_json: bool) -> None:
     screen.print(stage_table(bundle.manifest))
     screen.print(quality_table(simulation, [row["balanced_accuracy"] for row in facts["float"]]))
     screen.print(estimate_table(simulation, estimate))
-    screen.print(drop_sentence(simulation), markup=False)
+    screen.print(simulation.drop_sentence, markup=False)
     screen.print(f"Bundle: {facts['bundle']}\nPage:   {facts['page']}", markup=False, soft_wrap=True)
 
 
@@ -222,15 +221,7 @@ def train(settings: RunSettings, split: Split, progress: JobProgress) -> Trained
             sensor=split.train.sensor,
             normalisation=normalisation,
             classes=split.train.classes,
-            training=Training(
-                data=settings.data,
-                backbone=settings.backbone,
-                regime=settings.regime,
-                seed=settings.seed,
-                epochs=settings.n_epochs,
-                train_subjects=split.train.subjects,
-                validation_subjects=split.validation.subjects,
-            ),
+            training=model.provenance.model_copy(update={"backbone": settings.backbone}),
         )
     return Trained(bundle, whole, history, _float_exits(model, split), model.save)
 

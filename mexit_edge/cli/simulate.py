@@ -7,7 +7,6 @@ from pathlib import Path
 from mexit_edge.bundle import Bundle
 from mexit_edge.cli.tables import (
     console,
-    drop_sentence,
     estimate_table,
     print_json,
     quality_facts,
@@ -38,7 +37,7 @@ def simulate_and_print(
     screen = console(quiet=False)
     screen.print(quality_table(simulation, None))
     screen.print(estimate_table(simulation, estimate))
-    screen.print(drop_sentence(simulation), markup=False)
+    screen.print(simulation.drop_sentence, markup=False)
 
 
 def unseen_test_windows(bundle: Bundle, data: str, seed: int) -> Windows:

@@ -123,15 +123,6 @@ def estimate_table(simulation: Simulation, estimate: BundleEstimate) -> Table:
     return table
 
 
-def drop_sentence(simulation: Simulation) -> str:
-    """Return what the policy loses, with its interval."""
-    interval = simulation.drop_interval
-    return (
-        f"The policy loses {100 * simulation.drop:.2f} points of balanced accuracy against the final exit "
-        f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}] ({interval.level:.0%} subject bootstrap)."
-    )
-
-
 def stage_table(manifest: Manifest) -> Table:
     """Return the stages of a bundle as a table."""
     table = Table(title=f"{escape(manifest.name)}: stages")

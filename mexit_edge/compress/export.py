@@ -52,7 +52,7 @@ def export(
         sensor: what the windows are; known from `Windows`, needed with arrays only if more than shapes is
             to be known.
         classes: name per class; known from `Windows`.
-        training: where the network came from, for the manifest.
+        training: where the network came from, for the manifest; a `MultiExitModel` knows it.
 
     Raises:
         InputError: the network cannot become int8, or the windows do not fit it.
@@ -60,6 +60,8 @@ def export(
     """
     network = model.network if isinstance(model, MultiExitModel) else model
     normalisation = model.normalisation if isinstance(model, MultiExitModel) else None
+    if training is None and isinstance(model, MultiExitModel):
+        training = model.provenance
     if isinstance(representative, Windows):
         sensor, classes = sensor or representative.sensor, classes or representative.classes
         normalisation = normalisation or Normalisation.identity(sensor.n_channels)

@@ -1,7 +1,9 @@
 """Set thresholds by search: the least mean cost whose loss against the final exit stays within a limit.
 
 The limit holds for the upper 90 % bound of the paired loss, not for its point estimate: a search that rides
-the edge of its calibration set misses the limit on the next subjects.
+the edge of its calibration set misses the limit on the next subjects. For the same reason a window that only
+the early exit gets right earns nothing: on a few calibration subjects an early exit may beat the final one by
+chance, and a search that may trade such gains for losses sends every window to it.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ class ThresholdSearch:
     Args:
         thresholds: one integer per early exit.
         mean_cost: mean cost per window, in the unit of the costs given.
-        drop: balanced accuracy lost against the final exit.
-        drop_upper: its upper bound at level 0.90, at most the limit asked for.
+        drop: balanced accuracy lost against the final exit, gains counted; negative when the policy wins.
+        drop_upper: upper bound at level 0.90 of what is lost when gains are not counted, at most the limit
+            asked for; so it bounds `drop` from above.
         exact: whether every distinct integer threshold was tried, so that no cheaper admissible set exists.
     """
 
@@ -79,7 +82,7 @@ def search_thresholds(
         y: (n,) labels.
         costs: cost of a window that leaves at each exit, E values in ascending order.
         max_drop: largest allowed loss of balanced accuracy against the final exit, as a share (0.01 is one
-            point), held on the upper 90 % bound.
+            point), held on the upper 90 % bound, gains not counted.
 
     Returns:
         The cheapest admissible thresholds. To run everything to the end is always admissible.
@@ -102,9 +105,10 @@ def search_thresholds(
         return ThresholdSearch((), float(costs[0]), 0.0, 0.0, exact=True)
     weights = balanced_weights(y)
     correct = (predicted == y[:, None]).astype(np.float64)
+    paired = weights[:, None] * (correct[:, -1:] - correct)
     search = _Search(
         scores=scores,
-        loss=weights[:, None] * (correct[:, -1:] - correct),
+        loss=np.maximum(paired, 0.0),
         costs=np.asarray(costs, np.float64),
         max_drop=max_drop,
         largest=float(weights.max()),
@@ -119,7 +123,7 @@ def search_thresholds(
     return ThresholdSearch(
         thresholds=thresholds,
         mean_cost=float(search.costs[exits - 1].mean()),
-        drop=float(losses.mean()),
+        drop=float(paired[np.arange(n), exits - 1].mean()),
         drop_upper=0.0 if ran_to_the_end else float(upper),
         exact=exact,
     )
@@ -127,7 +131,7 @@ def search_thresholds(
 
 @dataclass
 class _Search:
-    """State of one search; loss is (n, E), weighted so that its mean is a loss of balanced accuracy."""
+    """State of one search; loss is (n, E) and >= 0, weighted so that its mean is one of balanced accuracy."""
 
     scores: NDArray[np.int64]
     loss: NDArray[np.float64]

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from mexit_edge.bundle import Training
 from mexit_edge.errors import InputError
 from mexit_edge.regimes.batches import WindowBatches
 from mexit_edge.regimes.regime import Regime, make_regime
@@ -60,6 +61,7 @@ class MultiExitModel(keras.Model):
         self.normalisation = normalisation
         self.perturbations = perturbations
         self.seed = seed
+        self.provenance = Training(regime=self.regime.name, seed=seed)
         self.exit_losses = [keras.metrics.Mean(name=f"{exit_}_loss") for exit_ in self.exits]
         self.exit_accuracies = [
             keras.metrics.SparseCategoricalAccuracy(name=f"{exit_}_accuracy") for exit_ in self.exits
@@ -155,6 +157,7 @@ class MultiExitModel(keras.Model):
             InputError: labels out of range, a class absent from training, NaN or infinite samples, shapes
                 that do not fit the network.
         """
+        self.provenance = self._provenance(x, validation_data, epochs)
         if isinstance(x, Windows):
             data: dict[str, Any] = {
                 "x": self._training_batches(x, batch_size, class_weight, sample_weight, initial_epoch),
@@ -193,6 +196,7 @@ class MultiExitModel(keras.Model):
             "normalisation": self.normalisation
             and {"offset": list(self.normalisation.offset), "scale": list(self.normalisation.scale)},
             "seed": self.seed,
+            "provenance": self.provenance.model_dump(mode="json"),
         }
 
     @classmethod
@@ -200,7 +204,7 @@ class MultiExitModel(keras.Model):
         """Build the model of a config; perturbations given as objects are not part of it."""
         regime = dict(config["regime"])
         normalisation = config["normalisation"]
-        return cls(
+        model = cls(
             keras.saving.deserialize_keras_object(config["network"], custom_objects=custom_objects),
             make_regime(regime.pop("name"), **regime),
             normalisation=normalisation
@@ -208,6 +212,17 @@ class MultiExitModel(keras.Model):
             seed=config["seed"],
             name=config["name"],
         )
+        model.provenance = Training.model_validate(config["provenance"])
+        return model
+
+    def _provenance(self, x: Any, validation_data: Any, epochs: int) -> Training:
+        """Return where the weights come from, as far as the data say."""
+        known = self.provenance.model_copy(update={"epochs": epochs})
+        if isinstance(x, Windows):
+            known = known.model_copy(update={"data": x.name, "train_subjects": x.subjects})
+        if isinstance(validation_data, Windows):
+            known = known.model_copy(update={"validation_subjects": validation_data.subjects})
+        return known
 
     def _training_batches(
         self,

@@ -155,6 +155,8 @@ class InputQuantizer:
             quantized = self._table.take(windows + self._start)
         else:
             refuse_non_finite(windows, f"`{argument}`")
-            scaled = windows.astype(np.float32, copy=False) * self._factor + self._addend
+            # A sample near the largest float becomes infinite here, and saturates as it should.
+            with np.errstate(over="ignore"):
+                scaled = windows.astype(np.float32, copy=False) * self._factor + self._addend
             quantized = np.clip(np.rint(scaled), -128, 127).astype(np.int8)
         return quantized.reshape(len(windows), *self.tensor_shape[1:])

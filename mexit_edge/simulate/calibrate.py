@@ -19,7 +19,7 @@ def calibrate(
     bundle: Bundle,
     windows: Windows,
     *,
-    max_drop: float = 0.01,
+    max_drop: float = 0.005,
     score: str = "logit_margin",
     device: str | None = None,
     engine: str | None = None,
@@ -30,7 +30,7 @@ def calibrate(
         bundle: the stages.
         windows: of calibration subjects, disjoint from training, validation and test subjects.
         max_drop: largest allowed loss of balanced accuracy against the final exit, as a share, held on the
-            upper 90 % bound of the paired loss.
+            upper 90 % bound of the paired loss, gains not counted.
         score: a key of `mexit_edge.exits.SCORES`.
         device: what a window costs is the estimated latency on this device; None for multiply-accumulates.
         engine: executes the stages; None for the one that stands for the device.
@@ -128,5 +128,6 @@ def _refuse_overlap(bundle: Bundle, windows: Windows) -> None:
     if overlap:
         raise InputError(
             "`windows` must come from subjects that were not used in training or validation. "
-            f"Received: subjects {', '.join(map(str, overlap))}."
+            f"Received: subjects {', '.join(map(str, overlap))} of {windows.name}. If these are others, say "
+            "whom each window comes from in `Windows.from_arrays(subject=...)`."
         )

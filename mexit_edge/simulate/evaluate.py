@@ -9,21 +9,25 @@ from numpy.typing import NDArray
 
 from mexit_edge.bundle import Bundle, ExitQuality, PolicyQuality, Quality
 from mexit_edge.errors import InputError
+from mexit_edge.estimate import estimate_bundle
 from mexit_edge.runtime import Runtime, reference_engine
 from mexit_edge.signals import Windows
 from mexit_edge.simulate.simulation import Simulation
 
 
-def simulate(bundle: Bundle, windows: Windows, *, engine: str | None = None) -> Simulation:
+def simulate(
+    bundle: Bundle, windows: Windows, *, engine: str | None = None, device: str | None = None
+) -> Simulation:
     """Execute a bundle's stages on windows: once with its policy, and once to the end for comparison.
 
     Args:
         bundle: without a policy every window runs to the final exit.
         windows: of the bundle's sensor and classes.
         engine: one of `mexit_edge.runtime.ENGINES`; None for the one that stands for the device.
+        device: what to estimate latency and energy for; None for no estimate.
 
     Raises:
-        InputError: the windows' classes or shape are not the bundle's, or the engine is unknown.
+        InputError: the windows' classes or shape are not the bundle's, or the engine or device is unknown.
     """
     manifest = bundle.manifest
     check_fit(bundle, windows)
@@ -47,6 +51,7 @@ def simulate(bundle: Bundle, windows: Windows, *, engine: str | None = None) -> 
         exit=result.exit,
         label=result.label,
         invocations=result.invocations,
+        estimate=None if device is None else estimate_bundle(bundle, device),
     )
 
 

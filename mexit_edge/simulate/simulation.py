@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mexit_edge.estimate import BundleEstimate
 from mexit_edge.exits import (
     Interval,
     balanced_accuracy,
@@ -39,6 +40,7 @@ class Simulation:
         exit: (n,) exit at which the policy's own staged run left, 1 to E.
         label: (n,) class that this run decided on.
         invocations: (E,) windows that each stage was run for in the policy's run.
+        estimate: latency and energy on a device, or None.
     """
 
     engine: str
@@ -55,6 +57,29 @@ class Simulation:
     exit: NDArray[np.int64]
     label: NDArray[np.int64]
     invocations: tuple[int, ...]
+    estimate: BundleEstimate | None = None
+
+    def __str__(self) -> str:
+        """Return a line per exit, one for the policy, and one on what the policy loses."""
+        lines = [f"{len(self):,} windows of {self.data}, executed on int8 stages ({self.engine})"]
+        for index, name in enumerate(self.exits):
+            lines.append(
+                f"{name}: balanced accuracy {self.balanced_accuracies[index]:.4f}, "
+                f"{self.exit_macs[index]:,} MACs"
+            )
+        lines.append(
+            f"policy:  balanced accuracy {self.policy_balanced_accuracy:.4f}, {self.mean_macs:,.0f} MACs "
+            f"({self.mean_macs / self.full_macs:.1%} of all), exits "
+            + " / ".join(f"{share:.1%}" for share in self.exit_shares)
+        )
+        lines.append(self.drop_sentence)
+        if self.estimate is not None:
+            latency = self.estimate.expected(self.exit_shares).estimated_latency_ms
+            lines.append(
+                f"Estimated on {self.estimate.device} ({self.estimate.stack}): {latency.value:.2f} ms per "
+                f"window [{latency.low:.2f}, {latency.high:.2f}]"
+            )
+        return "\n".join(lines)
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -108,6 +133,15 @@ class Simulation:
     def drop_interval(self) -> Interval:
         """Bootstrap interval of `drop` over subjects, level 0.95."""
         return paired_drop_interval(self.y, self.predicted[:, -1], self.label, self.subject)
+
+    @property
+    def drop_sentence(self) -> str:
+        """What the policy loses, with its interval, in one sentence."""
+        interval = self.drop_interval
+        return (
+            f"The policy loses {100 * self.drop:.2f} points of balanced accuracy against the final exit "
+            f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}] ({interval.level:.0%} subject bootstrap)."
+        )
 
     @property
     def exit_shares(self) -> tuple[float, ...]:

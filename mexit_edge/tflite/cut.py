@@ -97,9 +97,9 @@ def _ancestors(graph: Graph, targets: Iterable[int], without: set[int]) -> set[i
 
 
 def _with_views(graph: Graph, stages: list[set[int]], logits: Sequence[int]) -> list[set[int]]:
-    """Repeat views in the stages that read them, and drop them where nothing does any more."""
+    """Repeat views in the stages that read them."""
     plan = []
-    for operators, target in zip(stages, logits, strict=True):
+    for operators in stages:
         whole = set(operators)
         waiting = list(operators)
         while waiting:
@@ -113,23 +113,8 @@ def _with_views(graph: Graph, stages: list[set[int]], logits: Sequence[int]) -> 
                 ):
                     whole.add(producer)
                     waiting.append(producer)
-        plan.append(_without_unread_views(graph, whole, target))
+        plan.append(whole)
     return plan
-
-
-def _without_unread_views(graph: Graph, operators: set[int], target: int) -> set[int]:
-    while True:
-        read = {tensor for index in operators for tensor in graph.activations(graph.operators[index])} | {
-            target
-        }
-        unread = {
-            index
-            for index in operators
-            if graph.operators[index].name in VIEWS and not set(graph.operators[index].outputs) & read
-        }
-        if not unread:
-            return operators
-        operators = operators - unread
 
 
 def _extract_all(
