@@ -42,8 +42,8 @@ def main(folder: str | Path) -> None:
         "dscnn", windows.sensor, windows.n_classes, stem=(8, 5, 2), blocks=[[(16, 5, 2)], [(24, 5, 1)]]
     )
     model = mx.MultiExitModel(network, regime="joint")
-    model.compile(optimizer="adam")
-    model.fit(split.train, validation_data=split.validation, epochs=12, verbose=2)
+    model.compile(optimizer=mx.regimes.adamw_cosine(len(split.train), epochs=25, batch_size=32))
+    model.fit(split.train, validation_data=split.validation, epochs=25, batch_size=32, verbose=2)
 
     bundle = mx.export(model, representative=split.train, name="my_machines")
     bundle = mx.calibrate(bundle, split.calibration, max_drop=0.02)

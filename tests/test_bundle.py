@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
@@ -162,7 +163,9 @@ def test_a_full_manifest_comes_back(tiny_bundle, tmp_path):
             ),
         ),
         quality=quality(),
-        training=Training(data="hapt", backbone="dscnn", regime="joint", seed=0, epochs=4, train_subjects=(1,)),
+        training=Training(
+            data="hapt", backbone="dscnn", regime="joint", seed=0, epochs=4, train_subjects=(1,)
+        ),
         versions={"mexit_edge": "0.1.0"},
     )
     assert same(Bundle.load(full.save(tmp_path / "full.mexit")), full)
@@ -362,7 +365,7 @@ def test_a_link_is_not_followed(saved, tmp_path, name):
 def test_a_folder_in_place_of_a_file_is_refused(saved):
     (saved / "stage_01.tflite").unlink()
     (saved / "stage_01.tflite").mkdir()
-    with pytest.raises(InputError, match="must hold the file stage_01.tflite"):
+    with pytest.raises(InputError, match=r"must hold the file stage_01.tflite"):
         Bundle.load(saved)
 
 
@@ -452,7 +455,7 @@ def test_a_manifest_off_the_schema_is_refused_with_the_place(saved, place, chang
 @pytest.mark.parametrize("text", [b"", b"{", b"null", b"[]", b"\xff\xfe", b"[" * 100_000])
 def test_a_manifest_that_is_no_json_object_is_refused(saved, text):
     (saved / "manifest.json").write_bytes(text)
-    with pytest.raises(InputError, match="`manifest.json`"):
+    with pytest.raises(InputError, match=r"`manifest.json`"):
         Bundle.load(saved)
 
 
@@ -464,14 +467,14 @@ def test_what_is_not_there_is_no_bundle(tmp_path, path):
 
 def test_a_file_beyond_the_limit_is_not_read(saved, monkeypatch):
     monkeypatch.setattr(bundle_module, "MAX_FILE_BYTES", 100)
-    with pytest.raises(InputError, match="`stage_01.tflite` must be at most 100 bytes. Received: 140"):
+    with pytest.raises(InputError, match=r"`stage_01.tflite` must be at most 100 bytes. Received: 140"):
         Bundle.load(saved)
 
 
 def test_a_manifest_beyond_the_limit_is_not_read(saved):
     with (saved / "manifest.json").open("ab") as stream:
         stream.truncate(bundle_module.MAX_MANIFEST_BYTES + 1)
-    with pytest.raises(InputError, match="`manifest.json` must be at most 1048576 bytes"):
+    with pytest.raises(InputError, match=r"`manifest.json` must be at most 1048576 bytes"):
         Bundle.load(saved)
 
 
@@ -491,7 +494,10 @@ def tensor(name: str, shape: tuple[int, ...] = (1, 4)) -> dict:
         ("input logits_3 of stage_02", set_in("stages", 1, "inputs", [tensor("logits_3")])),
         ("tensor logits_1 has two producers", set_in("stages", 1, "outputs", 0, "name", "logits_1")),
         ("tensor window has two producers", set_in("stages", 0, "outputs", 1, "name", "window")),
-        ("exit_03 must give one logit per class", set_in("stages", 2, "outputs", [tensor("logits_3", (1, 5))])),
+        (
+            "exit_03 must give one logit per class",
+            set_in("stages", 2, "outputs", [tensor("logits_3", (1, 5))]),
+        ),
         ("exit_01 must give one logit per class", set_in("classes", ["a", "b", "c"])),
         ("`stages` must carry the exits exit_01", set_in("stages", 0, "exit", "exit_02")),
         ("`stages` need a file of its own", set_in("stages", 1, "file", "stage_01.tflite")),
@@ -545,7 +551,9 @@ def test_a_zip_bomb_is_not_unpacked(tiny_bundle, tmp_path, monkeypatch):
     monkeypatch.setattr(bundle_module, "MAX_FILE_BYTES", 1 << 20)
     repack(path, lambda files: files.update({"stage_02.tflite": bytes(2 << 20)}))
     assert path.stat().st_size < 20_000
-    with pytest.raises(InputError, match="`stage_02.tflite` must be at most 1048576 bytes. Received: 2097152"):
+    with pytest.raises(
+        InputError, match=r"`stage_02.tflite` must be at most 1048576 bytes. Received: 2097152"
+    ):
         Bundle.load(path)
 
 
@@ -672,7 +680,7 @@ def test_a_pickle_in_the_golden_vectors_is_refused_and_never_run(saved):
     ],
 )
 def test_what_are_no_golden_vectors_is_refused(content):
-    with pytest.raises(InputError, match="`.*Received"):
+    with pytest.raises(InputError, match=r"`.*Received"):
         Golden.from_bytes(content)
 
 
@@ -700,8 +708,10 @@ def test_a_hostile_header_is_refused(header):
     text = (header + " " * (117 - len(header)) + "\n").encode()
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("windows.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(64))
-    with pytest.raises(InputError, match="`golden`|`windows`"):
+        archive.writestr(
+            "windows.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(64)
+        )
+    with pytest.raises(InputError, match=r"`golden`|`windows`"):
         Golden.from_bytes(stream.getvalue())
 
 
@@ -711,10 +721,9 @@ def test_changed_bytes_of_golden_vectors_are_refused_or_read(data):
     content = bytearray(GOLDEN_BYTES)
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        Golden.from_bytes(bytes(content))
-    except InputError as error:
-        assert "Received" in str(error)
+    # Nothing else may come out of it than golden vectors or this error.
+    with contextlib.suppress(InputError):
+        assert Golden.from_bytes(bytes(content)).windows.ndim == 3
 
 
 GOLDEN_BYTES = Golden(
@@ -728,7 +737,7 @@ GOLDEN_BYTES = Golden(
 
 def test_a_number_of_golden_windows_that_is_not_true_is_refused(saved):
     edit_manifest(saved, set_in("golden", "n_windows", 6))
-    with pytest.raises(InputError, match="`golden.npz` must hold the 6 windows.*Received: 5"):
+    with pytest.raises(InputError, match=r"`golden.npz` must hold the 6 windows.*Received: 5"):
         Bundle.load(saved)
 
 
@@ -745,6 +754,13 @@ def test_the_card_states_what_is_unknown_as_unknown(tiny_bundle):
         assert f"- {fact}: unknown\n" in card
     assert "None:" not in card
     assert ": None" not in card
+
+
+def test_the_card_of_a_bundle_without_policy_shows_its_exits(tiny_bundle):
+    measured = quality().model_copy(update={"policy": None})
+    card = model_card(tiny_bundle.with_manifest(policy=None, quality=measured).manifest)
+    assert "| exit_03 | 0.9000 | 0.8750 | 6,000 |" in card
+    assert "| policy |" not in card
 
 
 def test_the_card_states_what_is_known(tiny_bundle, tmp_path):

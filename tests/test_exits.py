@@ -275,15 +275,17 @@ def test_to_integer_on_a_grid_that_floats_cannot_hold(threshold, k):
 def test_an_unknown_score_lists_the_known_ones():
     for make in (lambda: make_score("entropi", 0.1, 3), lambda: float_score("entropi", np.zeros((1, 3)))):
         with pytest.raises(
-            InputError, match="entropy, logit_margin, margin, max_prob.*Did you mean 'entropy'"
+            InputError, match=r"entropy, logit_margin, margin, max_prob.*Did you mean 'entropy'"
         ):
             make()
 
 
-@pytest.mark.parametrize(("scale", "n_classes"), [(0, 3), (-1, 3), (float("nan"), 3), (float("inf"), 3), (1, 1)])
+@pytest.mark.parametrize(
+    ("scale", "n_classes"), [(0, 3), (-1, 3), (float("nan"), 3), (float("inf"), 3), (1, 1)]
+)
 def test_a_score_without_scale_or_classes_is_refused(scale, n_classes):
     for name in SCORES:
-        with pytest.raises(InputError, match="`scale`.*`n_classes`.*Received"):
+        with pytest.raises(InputError, match=r"`scale`.*`n_classes`.*Received"):
             make_score(name, scale, n_classes)
 
 
@@ -291,7 +293,10 @@ def test_a_score_without_scale_or_classes_is_refused(scale, n_classes):
 
 
 def outcome(problem, thresholds) -> tuple[float, float, float, bool]:
-    """Return mean cost, drop, its upper bound and whether all run to the end, window by window."""
+    """Return mean cost, drop, its upper bound and whether all run to the end, window by window.
+
+    The bound counts what is lost and not what is gained.
+    """
     scores, predicted, y, costs = problem
     n, n_exits = predicted.shape
     classes, counts = np.unique(y, return_counts=True)
@@ -305,7 +310,7 @@ def outcome(problem, thresholds) -> tuple[float, float, float, bool]:
         right = [predicted[window, e] == y[window] for e in (leaves, n_exits - 1)]
         losses.append(weight[int(y[window])] * (int(right[1]) - int(right[0])))
     largest = max(weight.values())
-    with_one_more = [*losses, largest]
+    with_one_more = [*(max(loss, 0.0) for loss in losses), largest]
     mean = sum(with_one_more) / (n + 1)
     deviation = sqrt(max(0.0, sum(loss**2 for loss in with_one_more) / (n + 1) - mean**2))
     upper = mean + 1.2815515655446004 * deviation / sqrt(n + 1)
@@ -344,6 +349,7 @@ def check_against_brute_force(problem, max_drop):
     assert found.mean_cost == pytest.approx(cost)
     assert found.drop == pytest.approx(drop, abs=1e-12)
     assert found.drop_upper == pytest.approx(0.0 if to_the_end else upper, abs=1e-12)
+    assert found.drop <= found.drop_upper + 1e-12
     assert to_the_end or found.drop_upper <= max_drop + 1e-12
     # A bound that equals the limit may fall on either side by rounding.
     slack = 1e-9
@@ -380,7 +386,7 @@ def test_the_problems_of_these_tests_have_answers_on_both_sides_and_between():
 
 
 def test_a_problem_solved_by_hand():
-    # 40 windows; exit 1 is right for the 20 it is sure of and wrong for the rest; the final exit is always right.
+    # Exit 1 is right for the 20 windows that it is sure of, wrong for the other 20; the final exit is right.
     y = np.arange(40) % 2
     sure = np.repeat([9, 1], 20)
     predicted = np.stack([np.where(sure == 9, y, 1 - y), y], axis=1)
@@ -397,6 +403,32 @@ def test_with_a_limit_below_the_bound_everything_runs_to_the_end():
     found = search_thresholds(np.full((40, 1), 9), np.stack([y, y], axis=1), y, [1.0, 5.0], max_drop=0.01)
     assert found.thresholds == (10,)
     assert (found.mean_cost, found.drop, found.drop_upper) == (5.0, 0.0, 0.0)
+
+
+def test_gains_do_not_pay_for_losses():
+    # Exit 1 gets 20 windows right that the final exit gets wrong, and 20 the other way round.
+    y = np.zeros(200, np.int64)
+    early, final = y.copy(), y.copy()
+    early[:20], final[20:40] = 1, 1
+    predicted = np.stack([early, final], axis=1)
+    found = search_thresholds(np.full((200, 1), 7), predicted, y, [1.0, 5.0], max_drop=0.05)
+    assert found.thresholds == (8,)
+    # Its drop is 0 and would be within the limit, its losses alone are 0.1.
+    allowed = search_thresholds(np.full((200, 1), 7), predicted, y, [1.0, 5.0], max_drop=0.2)
+    assert (allowed.thresholds, allowed.drop) == ((7,), 0.0)
+    assert 0.1 < allowed.drop_upper < 0.2
+
+
+def test_a_policy_that_wins_has_a_negative_drop():
+    y = np.zeros(200, np.int64)
+    final = y.copy()
+    final[:20] = 1
+    found = search_thresholds(
+        np.full((200, 1), 7), np.stack([y, final], axis=1), y, [1.0, 5.0], max_drop=0.05
+    )
+    assert found.thresholds == (7,)
+    assert found.drop == pytest.approx(-0.1)
+    assert 0 < found.drop_upper < 0.05
 
 
 def test_a_single_exit_needs_no_threshold():
@@ -433,14 +465,14 @@ def test_a_looser_limit_never_costs_more(seed, tight, more):
 
 @pytest.mark.parametrize("max_drop", [-0.01, 1.01, float("nan")])
 def test_a_limit_that_is_no_share_is_refused(max_drop):
-    with pytest.raises(InputError, match="`max_drop`.*Received"):
+    with pytest.raises(InputError, match=r"`max_drop`.*Received"):
         search_thresholds(*problem_of(0, 10, 3, 5), max_drop)
 
 
 @pytest.mark.parametrize("costs", [[3.0, 2.0, 4.0], [1.0, 2.0, float("nan")], [1.0, 2.0, float("inf")]])
 def test_costs_that_do_not_ascend_are_refused(costs):
     scores, predicted, y, _ = problem_of(0, 10, 3, 5)
-    with pytest.raises(InputError, match="`costs`.*Received"):
+    with pytest.raises(InputError, match=r"`costs`.*Received"):
         search_thresholds(scores, predicted, y, costs, 0.1)
 
 
@@ -477,7 +509,8 @@ def test_the_upper_bound_covers_the_true_loss_about_nine_times_in_ten():
 
 labelled = st.integers(1, 40).flatmap(
     lambda n: st.tuples(
-        st.lists(st.integers(0, 4), min_size=n, max_size=n), st.lists(st.integers(0, 4), min_size=n, max_size=n)
+        st.lists(st.integers(0, 4), min_size=n, max_size=n),
+        st.lists(st.integers(0, 4), min_size=n, max_size=n),
     )
 )
 

@@ -85,12 +85,14 @@ def test_an_error_inside_leaves_the_old_one_and_no_litter(tmp_path, error, folde
         make_folder(target, old="1")
     else:
         target.write_text("1")
-    with pytest.raises(type(error)), written_whole(target, overwrite=True) as fresh:
-        if folder:
-            make_folder(fresh, new="2")
-        else:
-            fresh.write_text("2")
-        raise error
+
+    def write_half():
+        with written_whole(target, overwrite=True) as fresh:
+            make_folder(fresh, new="2") if folder else fresh.write_text("2")
+            raise error
+
+    with pytest.raises(type(error)):
+        write_half()
     assert ((target / "old") if folder else target).read_text() == "1"
     assert names(tmp_path) == {"thing"}
 

@@ -138,6 +138,7 @@ def sequence_at_the_end() -> keras.Model:
         (several_inputs, ["add"], "Received: 2 inputs, 1 outputs"),
         (sequence_at_the_end, ["conv1d"], "must end in logits"),
         (Subclassed, ["x"], "functional.*Received: Subclassed"),
+        (lambda: keras.Sequential([layers.Dense(3)]), ["x"], "Sequential, built.*Received: Sequential"),
         (lambda: None, ["x"], "functional.*Received: NoneType"),
     ],
     ids=lambda value: getattr(value, "__name__", None),

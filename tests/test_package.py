@@ -12,7 +12,16 @@ import pytest
 import mexit_edge as mx
 
 TRAINING = {"tensorflow", "keras", "tf_keras", "tensorflow_model_optimization"}
-HEAVY = TRAINING | {"numpy", "scipy", "sklearn", "pandas", "matplotlib", "jinja2", "ai_edge_litert", "pydantic"}
+HEAVY = TRAINING | {
+    "numpy",
+    "scipy",
+    "sklearn",
+    "pandas",
+    "matplotlib",
+    "jinja2",
+    "ai_edge_litert",
+    "pydantic",
+}
 NEEDS_TENSORFLOW = {"MultiExitModel", "attach_exits", "compress", "export", "models", "regimes"}
 ROOMS_WITHOUT_TENSORFLOW = (
     *("errors", "files", "signals", "exits", "bundle", "tflite", "runtime", "estimate", "simulate"),
@@ -74,12 +83,16 @@ def test_a_public_name_resolves(name):
 @pytest.mark.train
 def test_every_public_name_resolves_with_the_training_extra():
     pytest.importorskip("keras")
-    done = python("import mexit_edge as mx\nfor name in mx.__all__: print(name, getattr(mx, name) is not None)")
+    done = python(
+        "import mexit_edge as mx\nfor name in mx.__all__: print(name, getattr(mx, name) is not None)"
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [f"{name} True" for name in mx.__all__]
 
 
-@pytest.mark.parametrize(("name", "room"), [("Bundle", "bundle"), ("Sensor", "signals"), ("Runtime", "runtime")])
+@pytest.mark.parametrize(
+    ("name", "room"), [("Bundle", "bundle"), ("Sensor", "signals"), ("Runtime", "runtime")]
+)
 def test_a_public_name_is_that_of_its_room(name, room):
     assert getattr(mx, name) is getattr(importlib.import_module(f"mexit_edge.{room}"), name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,6 @@ from mexit_edge.runtime import (
 from mexit_edge.runtime import tflm as tflm_room
 from mexit_edge.signals import Normalisation, Sensor
 from mexit_edge.simulate import make_golden
-from mexit_edge.tflite import Graph
 
 EVERY_COUNT = np.arange(-32768, 32768)
 EACH_SCORE = pytest.mark.parametrize("score", list(SCORES))
@@ -443,46 +443,56 @@ def test_a_damaged_model_reaches_litert_before_tflm(monkeypatch: pytest.MonkeyPa
         open_model("litert-reference", seen)
 
 
+def opens_within(content: bytes, size: int, folder: Path) -> bool:
+    """Whether TFLM opens and runs a model in an arena of this size; in a child, for TFLM may crash on too few."""
+    path = folder / "model.tflite"
+    path.write_bytes(content)
+    code = (
+        "import sys\n"
+        "from tflite_micro import runtime\n"
+        "model = runtime.Interpreter.from_bytes(open(sys.argv[1], 'rb').read(), arena_size=int(sys.argv[2]))\n"
+        "model.invoke()\n"
+    )
+    command = [sys.executable, "-c", code, str(path), str(size)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def arena_model(n: int) -> bytes:
+    """Three ADDs whose activations of n bytes each are alive two at a time."""
+    model = HandModel()
+    window = model.window((1, n))
+    twice = model.add(window, window, scale=0.2)
+    return model.finish({"exit_01": model.add(twice, window, scale=0.3)})
+
+
 @tflm
-@pytest.mark.parametrize("stage", range(3))
-def test_arena_is_the_smallest_that_works(stage: int) -> None:
-    from tflite_micro import runtime as micro
-
-    from mexit_edge.runtime.native import CaughtStderr
-
-    # Its activations are so small that planning them needs more than the finished plan.
-    content = bundle_of(hand_whole()).stages[stage]
+def test_arena_is_the_smallest_that_works(tmp_path: Path) -> None:
+    content = arena_model(500)
     reported = arena_bytes(content)
     assert reported is not None
-
-    def works(size: int) -> bool:
-        try:
-            with CaughtStderr():
-                interpreter = micro.Interpreter.from_bytes(content, arena_size=size)
-                for place, (_, tensor) in enumerate(cut_inputs):
-                    interpreter.set_input(np.zeros(tensor.shape, np.int8), place)
-                interpreter.invoke()
-        except RuntimeError:
-            return False
-        return True
-
-    graph = Graph(content)
-    cut_inputs = [("", graph.tensors[index]) for index in graph.inputs]
-    # TFLM crashes the process on an arena of a few bytes: the search stays above.
-    low, high = 512, 1 << 18
+    low, high = reported - 300, reported + 300
+    assert not opens_within(content, low, tmp_path)
+    assert opens_within(content, high, tmp_path)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if works(middle) else (middle, high)
+        low, high = (low, middle) if opens_within(content, middle, tmp_path) else (middle, high)
     assert high == reported
+
+
+@tflm
+def test_arena_of_tiny_activations_misses_the_planning(tmp_path: Path) -> None:
+    # A limit of the figure that the docstring states. If this ever fails, the sentence may go.
+    content = bundle_of(hand_whole()).stages[1]
+    reported = arena_bytes(content)
+    assert reported is not None
+    assert not opens_within(content, reported, tmp_path)
+    assert opens_within(content, reported + 256, tmp_path)
 
 
 @tflm
 def test_a_model_larger_than_the_first_arena_is_opened() -> None:
     # 300 KB of activations: the arena grows until it fits.
-    model = HandModel()
-    window = model.window((1, 100_000))
-    twice = model.add(window, window, scale=0.2)
-    content = model.finish({"exit_01": model.add(twice, window, scale=0.3)})
+    content = arena_model(100_000)
     needed = arena_bytes(content)
     assert needed is not None
     assert needed > tflm_room.ARENA_START
@@ -496,10 +506,10 @@ def test_a_model_larger_than_the_first_arena_is_opened() -> None:
 @tflm
 def test_a_model_beyond_the_arena_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     # Not smaller: TFLM crashes the process on an arena of a few bytes.
-    monkeypatch.setattr(tflm_room, "ARENA_START", 1024)
-    monkeypatch.setattr(tflm_room, "ARENA_LIMIT", 1024)
-    with pytest.raises(InputError, match="within 1024 bytes of arena"):
-        arena_bytes(bundle_of(hand_whole()).stages[0])
+    monkeypatch.setattr(tflm_room, "ARENA_START", 4096)
+    monkeypatch.setattr(tflm_room, "ARENA_LIMIT", 4096)
+    with pytest.raises(InputError, match="within 4096 bytes of arena"):
+        arena_bytes(arena_model(100_000))
 
 
 @tflm

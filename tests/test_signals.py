@@ -188,6 +188,13 @@ def test_ones_own_arrays_of_any_real_type_become_float32(dtype):
     assert windows.sensor == Sensor.plain(2, 4)
 
 
+def test_ones_own_arrays_keep_what_is_said_of_them(phone):
+    windows = Windows.from_arrays(noise(phone, 2), [0, 1], [4, 3], phone, ["walk", "sit", "lie"], "mine")
+    assert windows.classes == ("walk", "sit", "lie")
+    assert (windows.n_classes, windows.subjects, windows.name) == (3, (3, 4), "mine")
+    assert windows.sensor is phone
+
+
 def test_take_and_of_subjects_keep_rows_together():
     x = np.arange(6, dtype=np.float32).reshape(6, 1, 1)
     windows = Windows.from_arrays(x, [0, 1, 0, 1, 0, 1], [3, 3, 1, 1, 2, 2])
@@ -331,12 +338,12 @@ def test_centring_subtracts_the_mean_of_each_channel(phone):
 def test_a_constant_channel_is_refused_by_name(phone, value):
     x = noise(phone, 50)
     x[..., 6] = value
-    with pytest.raises(InputError, match="`windows` must vary.*constant temperature"):
+    with pytest.raises(InputError, match=r"`windows` must vary.*constant temperature"):
         Normalisation.fit(windows_of(x, phone))
 
 
 def test_no_windows_cannot_be_fitted(phone):
-    with pytest.raises(InputError, match="`windows`.*Received: none"):
+    with pytest.raises(InputError, match=r"`windows`.*Received: none"):
         Normalisation.fit(windows_of(np.empty((0, *phone.shape), np.float32), phone))
 
 

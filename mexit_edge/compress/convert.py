@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mexit_edge.compress import converter_child
 from mexit_edge.errors import InputError, RunError
 from mexit_edge.signals import Windows
-from mexit_edge.tflite import audit_int8
+from mexit_edge.tflite import audit_int8, is_int8
 
 TIMEOUT_S = 900
 N_REPRESENTATIVE = 300
@@ -70,7 +70,12 @@ def convert_int8(network: keras.Model, representative: NDArray[np.float32]) -> b
             verbose=False,
         )
         np.save(workshop / converter_child.REPRESENTATIVE, representative.astype(np.float32))
-        content = _run_child(workshop)
+        content = _run_child(workshop, converter_child.MLIR)
+        if is_int8(content):
+            return content
+        # The converter's MLIR quantizer gives up on some graphs, among them a residual sum that feeds both a
+        # head and a convolution, and leaves float operators without a word. Its older one takes these.
+        content = _run_child(workshop, converter_child.LEGACY)
     audit_int8(content)
     return content
 
@@ -84,9 +89,9 @@ def _refuse_rolled_recurrence(network: keras.Model) -> None:
             )
 
 
-def _run_child(workshop: Path) -> bytes:
+def _run_child(workshop: Path, quantizer: str) -> bytes:
     """Run the converter in a process of its own and return what it wrote."""
-    command = [sys.executable, str(Path(converter_child.__file__)), str(workshop)]
+    command = [sys.executable, str(Path(converter_child.__file__)), str(workshop), quantizer]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False

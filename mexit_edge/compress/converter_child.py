@@ -1,7 +1,7 @@
 """The converter's own process: a saved model and representative windows in, one int8 .tflite out.
 
-Run as a script with the folder of both; it imports nothing of this package, so that it starts with TensorFlow
-alone.
+Run as a script with the folder of both and the name of a quantizer; it imports nothing of this package, so
+that it starts with TensorFlow alone.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ REPRESENTATIVE = "representative.npy"
 MODEL = "model.tflite"
 REFUSAL = "refusal.txt"
 REFUSED = 3
+MLIR, LEGACY = "mlir", "legacy"
 
 _UNKNOWN_OPERATOR = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op|\btf\.(\w+)\s*\(")
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, quantizer: str) -> int:
     """Convert; write the model, or the reason why the network cannot become int8."""
     import numpy as np
     import tensorflow as tf
@@ -30,6 +31,7 @@ def main(folder: Path) -> int:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([windows[index : index + 1]] for index in range(len(windows)))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.experimental_new_quantizer = quantizer == MLIR
     converter.inference_input_type = converter.inference_output_type = tf.int8
     try:
         with warnings.catch_warnings():
@@ -58,4 +60,4 @@ def _sentence(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))

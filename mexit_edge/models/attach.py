@@ -52,8 +52,8 @@ def attach_exits(model: keras.Model, at: Sequence[str], *, dropout: float = 0.3)
 
 
 def _single_output(model: keras.Model) -> Any:
-    functional = isinstance(model, keras.Model) and getattr(model, "inputs", None) is not None
-    if not functional or not hasattr(model, "operations"):
+    has_graph = isinstance(model, keras.Sequential) or hasattr(model, "operations")
+    if not (isinstance(model, keras.Model) and has_graph and model.built and model.inputs):
         raise InputError(
             "`model` must be a functional (or Sequential, built) Keras model. "
             f"Received: {type(model).__name__}."

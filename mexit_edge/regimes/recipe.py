@@ -31,8 +31,9 @@ def adamw_cosine(
 def restore_best_epoch(epochs: int) -> keras.callbacks.Callback:
     """Return a callback that ends with the weights of the lowest mean validation loss over the exits.
 
-    Only the last quarter of the epochs is eligible: earlier, at a high learning rate, a low loss on a few
-    validation subjects is chance, and says little about others. Training itself is never cut short, since the
+    Only the last tenth of the epochs is eligible: earlier, at a higher learning rate, a low loss on a few
+    validation subjects is chance: on two seeds the epoch it chose was 1 to 3 points of balanced accuracy worse
+    than the last one on other held-out subjects. Training itself is never cut short, since the
     schedule is made for all epochs.
 
     Args:
@@ -43,5 +44,5 @@ def restore_best_epoch(epochs: int) -> keras.callbacks.Callback:
         mode="min",
         patience=epochs,
         restore_best_weights=True,
-        start_from_epoch=3 * epochs // 4,
+        start_from_epoch=9 * epochs // 10,
     )

@@ -22,19 +22,28 @@ def audit_int8(content: bytes) -> None:
     Raises:
         InputError: names the operator, its output and the type found.
     """
-    graph = Graph(content)
+    fault = _first_fault(Graph(content))
+    if fault is not None:
+        raise InputError(f"`network` must consist of operators that have an int8 form. Received: {fault}")
+
+
+def is_int8(content: bytes) -> bool:
+    """Tell whether `audit_int8` accepts a model."""
+    return _first_fault(Graph(content)) is None
+
+
+def _first_fault(graph: Graph) -> str | None:
+    """Return what is wrong with the first operator that is not int8 throughout, as a sentence."""
     for operator in graph.operators:
         if operator.name in SHAPE_OPERATORS:
             continue
         for index in (*graph.activations(operator), *operator.outputs):
             tensor = graph.tensors[index]
             if tensor.dtype not in INTEGER_ACTIVATIONS:
-                raise InputError(
-                    f"`network` must consist of operators that have an int8 form. Received: {operator.name} "
-                    f"with the {tensor.dtype} tensor {tensor.name!r}. Replace the layer that makes it."
+                return (
+                    f"{operator.name} with the {tensor.dtype} tensor {tensor.name!r}. "
+                    "Replace the layer that makes it."
                 )
             if tensor.scale is None:
-                raise InputError(
-                    f"`network` must have one quantization per activation tensor. Received: {operator.name} "
-                    f"with the tensor {tensor.name!r} that has none."
-                )
+                return f"{operator.name} with the tensor {tensor.name!r}, which has no single quantization."
+    return None

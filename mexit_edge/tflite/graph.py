@@ -126,7 +126,9 @@ class Graph:
         """Output name -> tensor index: the only reliable way to tell outputs apart."""
         if not self.model.signatureDefs:
             return {}
-        return {text(entry.name): int(entry.tensorIndex) for entry in self.model.signatureDefs[0].outputs or []}
+        return {
+            text(entry.name): int(entry.tensorIndex) for entry in self.model.signatureDefs[0].outputs or []
+        }
 
     def activations(self, operator: Operator) -> tuple[int, ...]:
         """Return the operator's inputs that are computed or fed, not stored in the file."""
