@@ -7,6 +7,7 @@ never loads TensorFlow.
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -77,10 +78,22 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used (PEP 562)."""
     if name in _NAMES:
-        return getattr(import_module(f"mexit_edge.{_NAMES[name]}"), name)
+        return getattr(_room(_NAMES[name]), name)
     if name in _ROOMS:
-        return import_module(f"mexit_edge.{name}")
+        return _room(name)
     raise AttributeError(f"module 'mexit_edge' has no attribute {name!r}")
+
+
+def _room(name: str) -> ModuleType:
+    """Import a room; where it needs TensorFlow and there is none, say which extra brings it."""
+    try:
+        return import_module(f"mexit_edge.{name}")
+    except ModuleNotFoundError as error:
+        if error.name not in ("tensorflow", "keras"):
+            raise
+        from mexit_edge.errors import MissingExtraError
+
+        raise MissingExtraError("TensorFlow with Keras", "train") from error
 
 
 def __dir__() -> list[str]:

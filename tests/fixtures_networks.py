@@ -137,7 +137,13 @@ class HandModel:
         return len(self.graph.tensors) - 1
 
     def operator(
-        self, name: str, inputs: Sequence[int], output: int, options: Any = None, kind: str = "", version: int = 1
+        self,
+        name: str,
+        inputs: Sequence[int],
+        output: int,
+        options: Any = None,
+        kind: str = "",
+        version: int = 1,
     ) -> int:
         code = schema.OperatorCodeT()
         code.builtinCode = getattr(schema.BuiltinOperator, name)
@@ -183,9 +189,7 @@ class HandModel:
         options = schema.FullyConnectedOptionsT()
         options.fusedActivationFunction = int(relu)
         output = self.tensor([1, len(codes)], scale=scale)
-        return self.operator(
-            "FULLY_CONNECTED", [source, w, b], output, options, "FullyConnectedOptions", 4
-        )
+        return self.operator("FULLY_CONNECTED", [source, w, b], output, options, "FullyConnectedOptions", 4)
 
     def finish(self, outputs: dict[str, int], order: Sequence[int] | None = None) -> bytes:
         """Name the outputs by a signature; ``order`` is the file's own order of them."""
@@ -243,7 +247,9 @@ def _float_features(content: bytes, x: np.ndarray) -> list[np.ndarray]:
     from mexit_edge.runtime import open_model
 
     codes = np.clip(np.rint(x / 0.03), -128, 127).astype(np.int8)
-    return [values.astype(np.float64) for values in open_model("litert-reference", content).run_batch([codes])]
+    return [
+        values.astype(np.float64) for values in open_model("litert-reference", content).run_batch([codes])
+    ]
 
 
 def bundle_of(
@@ -468,8 +474,8 @@ def converting_in_this_process() -> Iterator[None]:
     """
     from mexit_edge.compress import convert, converter_child
 
-    def here(workshop: Path) -> bytes:
-        status = converter_child.main(workshop)
+    def here(workshop: Path, quantizer: str) -> bytes:
+        status = converter_child.main(workshop, quantizer)
         if status == converter_child.REFUSED:
             raise AssertionError((workshop / converter_child.REFUSAL).read_text("utf-8"))
         return (workshop / converter_child.MODEL).read_bytes()

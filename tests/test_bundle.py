@@ -103,6 +103,13 @@ def test_a_folder_holds_these_files_and_a_zip_the_same(tiny_bundle, tmp_path):
         assert {name: archive.read(name) for name in archive.namelist()} == content_of(folder)
 
 
+def test_a_zip_is_compressed(tiny_bundle, tmp_path):
+    with zipfile.ZipFile(tiny_bundle.save(tmp_path / "a.zip")) as archive:
+        entry = archive.getinfo("manifest.json")
+        assert entry.compress_type == zipfile.ZIP_DEFLATED
+        assert entry.compress_size < entry.file_size / 2
+
+
 @pytest.mark.parametrize("suffix", ["mexit", "zip"])
 def test_the_bytes_are_a_function_of_the_bundle(tiny_bundle, tmp_path, suffix):
     one, two = (tiny_bundle.save(tmp_path / f"{name}.{suffix}") for name in "ab")
@@ -307,14 +314,14 @@ def test_a_zip_that_fails_at_any_file_leaves_what_was_there(tiny_bundle, tmp_pat
     before = path.read_bytes()
     write, calls = zipfile.ZipFile.writestr, []
 
-    def failing(self, entry, data, *rest):
+    def failing(self, entry, data, *rest, **options):
         # The golden vectors are an archive of their own, made in memory.
         if isinstance(self.fp, io.BytesIO):
-            return write(self, entry, data, *rest)
+            return write(self, entry, data, *rest, **options)
         calls.append(entry)
         if len(calls) == nth:
             raise error
-        return write(self, entry, data, *rest)
+        return write(self, entry, data, *rest, **options)
 
     with monkeypatch.context() as patched:
         patched.setattr(zipfile.ZipFile, "writestr", failing)

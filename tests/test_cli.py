@@ -69,9 +69,6 @@ def test_the_help_states_the_exit_codes():
     assert "0 done, 1 failed" in " ".join(mexit("--help").stdout.split())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the option is not eager, so that the missing command is refused first"
-)
 def test_version_prints_the_version():
     result = mexit("--version")
     assert result.exit_code == 0

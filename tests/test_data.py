@@ -492,9 +492,10 @@ def test_the_default_test_set_is_30_percent(n_subjects, expected):
     assert len(split.subjects["test"]) == expected
 
 
-def test_the_default_sizes():
-    split = split_by_subject(made(10))
-    assert [len(subjects) for subjects in split.subjects.values()] == [2, 2, 3, 3]
+@pytest.mark.parametrize(("n", "sizes"), [(4, [1, 1, 1, 1]), (10, [4, 1, 2, 3]), (30, [16, 2, 3, 9])])
+def test_the_default_sizes(n, sizes):
+    split = split_by_subject(made(n))
+    assert [len(subjects) for subjects in split.subjects.values()] == sizes
 
 
 def test_iterators_and_numpy_integers_name_subjects():
@@ -560,12 +561,12 @@ def test_too_few_subjects(n_subjects):
         ),
         ({"validation": [1], "calibration": [1]}, "`validation` and `calibration` must have no subject"),
         (
-            {"test": 5},
-            "leave at least one subject for training.*10 subjects, 0 .* test 5, validation 2, calib",
+            {"test": 7},
+            "leave at least one subject for training.*10 subjects, 0 .* test 7, validation 1, calib",
         ),
         (
-            {"test": [1, 4, 7, 10, 13]},
-            "leave at least one subject.*5 of them named.*validation 2, calibration 3",
+            {"test": [1, 4, 7, 10, 13, 16, 19]},
+            "leave at least one subject.*7 of them named.*validation 1, calibration 2",
         ),
         ({"seed": -1}, "`seed` must be an integer of at least 0. Received: -1"),
         ({"seed": 0.5}, r"`seed` must be an integer of at least 0. Received: 0\.5"),

@@ -594,6 +594,17 @@ def test_the_drop_interval_holds_the_drop_and_is_deterministic():
     assert interval.low < narrow.low < narrow.high < interval.high
 
 
+def test_the_drop_interval_is_as_wide_as_its_subjects_say():
+    # One class: the drop is the mean over subjects, whose standard error is known.
+    rng = np.random.default_rng(0)
+    subject = np.repeat(np.arange(50), 100)
+    y = np.zeros(len(subject), np.int64)
+    predicted = (rng.random(len(y)) < rng.uniform(0, 0.3, 50)[subject]).astype(np.int64)
+    interval = paired_drop_interval(y, y, predicted, subject)
+    standard_error = predicted.reshape(50, 100).mean(axis=1).std() / sqrt(50)
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * standard_error, rel=0.08)
+
+
 def test_equal_predictions_lose_exactly_nothing():
     y, reference, _, subject = drop_case(5)
     interval = paired_drop_interval(y, reference, reference, subject)

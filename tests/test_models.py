@@ -42,7 +42,9 @@ def test_dscnn_takes_its_options() -> None:
     assert network.get_layer("stem").filters == 8
     assert [network.get_layer(f"block_{n:02d}_01_pointwise").filters for n in (1, 2, 3)] == [8, 12, 16]
     assert build("dscnn", SENSOR, 3, blocks=(((8, 3, 1),),)).output.keys() == {"exit_01"}
-    assert not any(isinstance(layer, layers.Dropout) for layer in build("dscnn", SENSOR, 3, dropout=0.0).layers)
+    assert not any(
+        isinstance(layer, layers.Dropout) for layer in build("dscnn", SENSOR, 3, dropout=0.0).layers
+    )
 
 
 def test_dropout_rests_at_inference() -> None:

@@ -378,7 +378,9 @@ def test_windows_need_not_be_contiguous(bundle: Bundle) -> None:
     samples = synthetic_windows(10).counts()
     strided = np.asfortranarray(samples)
     runtime = Runtime(bundle)
-    assert runtime.infer_batch(strided[::-1]).label[::-1].tolist() == runtime.infer_batch(samples).label.tolist()
+    assert (
+        runtime.infer_batch(strided[::-1]).label[::-1].tolist() == runtime.infer_batch(samples).label.tolist()
+    )
     assert runtime.infer(strided[3]).scores == runtime.infer(samples[3]).scores
 
 

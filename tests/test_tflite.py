@@ -94,9 +94,7 @@ def test_exits_carry_the_logits_that_the_signature_names(name: str) -> None:
         np.testing.assert_array_equal(logits[:, index], expected[stage.exit])
         out = stage.outputs[0]
         floats = (logits[:, index].astype(float) - out.zero_point) * out.scale
-        distance = {
-            other: float(np.abs(floats - values).mean()) for other, values in keras_logits.items()
-        }
+        distance = {other: float(np.abs(floats - values).mean()) for other, values in keras_logits.items()}
         assert min(distance, key=distance.__getitem__) == stage.exit
 
 
@@ -140,7 +138,9 @@ def test_dilated_network_is_right_in_tflm() -> None:
     # TFLM computes SPACE_TO_BATCH_ND wrongly without an error; a static batch of 1 fuses the dilation.
     made = converted("dilated")
     graph = Graph(made.whole)
-    assert {operator.name for operator in graph.operators}.isdisjoint({"SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"})
+    assert {operator.name for operator in graph.operators}.isdisjoint(
+        {"SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"}
+    )
     assert all(graph.tensors[index].shape[0] == 1 for index in graph.inputs)
     windows = random_samples(60, SENSOR.shape)
     device = Runtime(made.bundle, "tflm").run_all_exits(windows)
@@ -292,7 +292,9 @@ def chain(exits: dict[str, int]) -> bytes:
 
 def test_exits_in_the_wrong_order_are_refused() -> None:
     whole = chain({"exit_01": 1, "exit_02": 3})
-    with pytest.raises(InputError, match=r"an operator of their own. Received: exit_01.*order in which they run"):
+    with pytest.raises(
+        InputError, match=r"an operator of their own. Received: exit_01.*order in which they run"
+    ):
         cut_at_exits(whole, ("exit_02", "exit_01"))
 
 
@@ -435,9 +437,7 @@ def random_models(draw: st.DrawFn) -> tuple[bytes, list[int], list[str]]:
 
 @settings(max_examples=120, deadline=None)
 @given(made=random_models(), seed=st.integers(0, 1000))
-def test_any_graph_is_partitioned_exactly(
-    made: tuple[bytes, list[int], list[str]], seed: int
-) -> None:
+def test_any_graph_is_partitioned_exactly(made: tuple[bytes, list[int], list[str]], seed: int) -> None:
     whole, exits, names = made
     graph = Graph(whole)
     needed: set[int] = set()
@@ -565,8 +565,12 @@ def with_float_island() -> bytes:
 
 def test_a_float_operator_in_an_int8_model_is_named() -> None:
     content = with_float_island()
-    open_model("litert-reference", content)  # the runtime has nothing against it, which is why the audit exists
-    with pytest.raises(InputError, match=r"Received: DEQUANTIZE with the FLOAT32 tensor 'some_long_tensor_name"):
+    open_model(
+        "litert-reference", content
+    )  # the runtime has nothing against it, which is why the audit exists
+    with pytest.raises(
+        InputError, match=r"Received: DEQUANTIZE with the FLOAT32 tensor 'some_long_tensor_name"
+    ):
         audit_int8(content)
 
 

@@ -96,7 +96,9 @@ class Bundle:
             if target.suffix == ".zip":
                 with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED) as archive:
                     for name, content in self._files().items():
-                        archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
+                        # A fixed date; an entry of its own does not take over the archive's compression.
+                        entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+                        archive.writestr(entry, content, compress_type=zipfile.ZIP_DEFLATED)
             else:
                 fresh.mkdir()
                 for name, content in self._files().items():

@@ -57,15 +57,22 @@ def _stop(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-@app.callback()
-def _version(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from mexit_edge import __version__
 
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _mexit(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command(epilog="Example: mexit run --data hapt --seed 1 --max-drop 0.005")

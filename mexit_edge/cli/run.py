@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from mexit_edge.cli.tables import (
     stage_table,
 )
 from mexit_edge.data import Split, dataset, load, split_by_subject
-from mexit_edge.errors import InputError, unknown_name
+from mexit_edge.errors import InputError, MissingExtraError, unknown_name
 from mexit_edge.estimate import BundleEstimate, estimate_bundle, load_device
 from mexit_edge.exits import balanced_accuracy
 from mexit_edge.files import free_name, refuse_existing, written_whole
@@ -100,11 +101,28 @@ def check_settings(settings: RunSettings) -> None:
     Raises:
         InputError: names the option, what was expected and what came.
     """
+    require_extras()
     dataset(settings.data)
     load_device(settings.device)
     if not 0 <= settings.max_drop <= 1:
         raise InputError(f"`--max-drop` must be a share between 0 and 1. Received: {settings.max_drop}.")
     refuse_existing(settings.bundle_path, overwrite=settings.overwrite)
+
+
+def require_extras() -> None:
+    """Check that everything the job will import later is installed.
+
+    Raises:
+        MissingExtraError: names the first extra that is not.
+    """
+    for module, extra in (
+        ("tensorflow", "train"),
+        ("keras", "train"),
+        ("matplotlib", "report"),
+        ("jinja2", "report"),
+    ):
+        if find_spec(module) is None:
+            raise MissingExtraError(module, extra)
 
 
 def check_names(settings: RunSettings) -> None:

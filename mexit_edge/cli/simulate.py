@@ -14,7 +14,7 @@ from mexit_edge.cli.tables import (
 )
 from mexit_edge.data import dataset, load, split_by_subject
 from mexit_edge.errors import InputError
-from mexit_edge.estimate import estimate_bundle
+from mexit_edge.estimate import estimate_bundle, load_device
 from mexit_edge.signals import Windows
 from mexit_edge.simulate import simulate
 
@@ -27,6 +27,7 @@ def simulate_and_print(
     Raises:
         InputError: the bundle is not whole, a name is unknown, or the bundle was trained on test subjects.
     """
+    load_device(device)
     bundle = Bundle.load(path)
     test = unseen_test_windows(bundle, data, seed)
     simulation = simulate(bundle, test, engine=engine)

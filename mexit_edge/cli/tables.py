@@ -106,7 +106,7 @@ def quality_table(simulation: Simulation, float_balanced: list[float] | None) ->
 
 def estimate_table(simulation: Simulation, estimate: BundleEstimate) -> Table:
     """Return estimated time and energy per exit, and expected under the policy's exits."""
-    table = Table(title=f"Estimated for {estimate.device} ({estimate.stack}): value \\[low, high]")
+    table = Table(title=f"Estimated for {estimate.device}", caption=f"{estimate.stack}; value \\[low, high]")
     table.add_column("")
     table.add_column("latency, ms", justify="right", no_wrap=True)
     table.add_column("energy, uJ", justify="right", no_wrap=True)

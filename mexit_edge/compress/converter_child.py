@@ -18,7 +18,10 @@ REFUSAL = "refusal.txt"
 REFUSED = 3
 MLIR, LEGACY = "mlir", "legacy"
 
-_UNKNOWN_OPERATOR = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op|\btf\.(\w+)\s*\(")
+_UNKNOWN_OPERATOR = re.compile(
+    r"'tf\.(\w+)' op is neither a custom op nor a flex op|\btf\.(\w+)\s*\("
+    r"|Quantization not yet supported for op: '(\w+)'"
+)
 
 
 def main(folder: Path, quantizer: str) -> int:
@@ -53,7 +56,7 @@ def main(folder: Path, quantizer: str) -> int:
 def _sentence(error: Exception) -> str:
     """Return one sentence that names the operators the converter has no int8 form for."""
     text = str(error)
-    names = sorted({first or second for first, second in _UNKNOWN_OPERATOR.findall(text)})
+    names = sorted({name for found in _UNKNOWN_OPERATOR.findall(text) for name in found if name})
     if names:
         return f"the operator {', '.join(names)}."
     return " ".join(text.split())[:300].rstrip(".") + "."

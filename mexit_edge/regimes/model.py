@@ -157,7 +157,6 @@ class MultiExitModel(keras.Model):
             InputError: labels out of range, a class absent from training, NaN or infinite samples, shapes
                 that do not fit the network.
         """
-        self.provenance = self._provenance(x, validation_data, epochs)
         if isinstance(x, Windows):
             data: dict[str, Any] = {
                 "x": self._training_batches(x, batch_size, class_weight, sample_weight, initial_epoch),
@@ -169,6 +168,10 @@ class MultiExitModel(keras.Model):
             data = {"x": x, "y": y, "batch_size": batch_size, **weights}
         else:
             data = {"x": x, "class_weight": class_weight}
+            if not isinstance(x, keras.utils.PyDataset):
+                # A tf.data.Dataset is shuffled by its owner; Keras would warn of its own default.
+                options.setdefault("shuffle", False)
+        self.provenance = self._provenance(x, validation_data, epochs)
         return super().fit(
             **data,
             epochs=epochs,
@@ -217,12 +220,16 @@ class MultiExitModel(keras.Model):
 
     def _provenance(self, x: Any, validation_data: Any, epochs: int) -> Training:
         """Return where the weights come from, as far as the data say."""
-        known = self.provenance.model_copy(update={"epochs": epochs})
+        before = self.provenance
+        changes: dict[str, Any] = {"epochs": epochs}
         if isinstance(x, Windows):
-            known = known.model_copy(update={"data": x.name, "train_subjects": x.subjects})
+            # Subjects of an earlier `fit` on the same data set stay seen.
+            seen = before.train_subjects if before.data == x.name else ()
+            changes |= {"data": x.name, "train_subjects": tuple(sorted({*seen, *x.subjects}))}
         if isinstance(validation_data, Windows):
-            known = known.model_copy(update={"validation_subjects": validation_data.subjects})
-        return known
+            seen = before.validation_subjects if before.data == validation_data.name else ()
+            changes["validation_subjects"] = tuple(sorted({*seen, *validation_data.subjects}))
+        return before.model_copy(update=changes)
 
     def _training_batches(
         self,
@@ -288,10 +295,8 @@ class MultiExitModel(keras.Model):
                 f"Received: {labels.dtype} of shape {labels.shape}."
             )
         if not len(labels) or labels.min() < 0 or labels.max() >= self.n_classes:
-            raise InputError(
-                f"`y` must hold class indices from 0 to {self.n_classes - 1}. "
-                f"Received: values from {labels.min(initial=0)} to {labels.max(initial=0)}."
-            )
+            got = f"values from {labels.min()} to {labels.max()}" if len(labels) else "none"
+            raise InputError(f"`y` must hold class indices from 0 to {self.n_classes - 1}. Received: {got}.")
 
 
 def _exit_names(network: keras.Model) -> tuple[str, ...]:

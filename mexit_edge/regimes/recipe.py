@@ -31,10 +31,10 @@ def adamw_cosine(
 def restore_best_epoch(epochs: int) -> keras.callbacks.Callback:
     """Return a callback that ends with the weights of the lowest mean validation loss over the exits.
 
-    Only the last tenth of the epochs is eligible: earlier, at a higher learning rate, a low loss on a few
-    validation subjects is chance: on two seeds the epoch it chose was 1 to 3 points of balanced accuracy worse
-    than the last one on other held-out subjects. Training itself is never cut short, since the
-    schedule is made for all epochs.
+    Only the last tenth of the epochs is eligible. Earlier, at a higher learning rate, a low loss on a few
+    validation subjects is chance: on two seeds the epoch it chose was 1 to 3 points of balanced accuracy
+    worse than the last one on other held-out subjects. Training itself is never cut short, since the schedule
+    is made for all epochs.
 
     Args:
         epochs: epochs in all.

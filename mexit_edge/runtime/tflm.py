@@ -42,8 +42,8 @@ def arena_bytes(content: bytes) -> int | None:
 
     Returns:
         The memory in use once the model is open, which is the smallest arena that works wherever the
-        activations take more than a few hundred bytes; with less, TFLM's planning needs up to some two hundred
-        bytes more for a moment. None where TFLM is not installed.
+        activations take more than a few hundred bytes; with less, TFLM's planning needs up to some two
+        hundred bytes more for a moment. None where TFLM is not installed.
     """
     if find_spec("tflite_micro") is None:
         return None

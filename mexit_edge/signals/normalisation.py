@@ -56,15 +56,14 @@ class Normalisation:
         )
         scale = np.empty(windows.sensor.n_channels)
         for group in windows.sensor.groups:
-            samples = windows.x[..., list(group)]
-            # The rounded mean of equal samples may differ from them, so that their deviation is not quite 0.
-            if samples.min() == samples.max():
+            deviation = float(windows.x[..., list(group)].std(dtype=np.float64))
+            if deviation <= 0:
                 names = ", ".join(windows.sensor.channels[channel] for channel in group)
                 raise InputError(
                     f"`windows` must vary in every channel. Received: constant {names}. "
                     "Leave such channels out."
                 )
-            scale[list(group)] = samples.std(dtype=np.float64)
+            scale[list(group)] = deviation
         return cls(tuple(offset.tolist()), tuple(scale.tolist()))
 
     def apply(self, x: NDArray[np.float32]) -> NDArray[np.float32]:

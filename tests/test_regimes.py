@@ -1,0 +1,485 @@
+"""`MultiExitModel` under its regimes, in plain Keras `fit`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures_networks import (
+    N_CLASSES,
+    SENSOR,
+    TRAIN_REASON,
+    cascaded_network,
+    dscnn_network,
+    random_samples,
+    synthetic_windows,
+    user_model,
+)
+
+if find_spec("tensorflow") is None or find_spec("keras") is None:
+    pytest.skip(TRAIN_REASON, allow_module_level=True)
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from mexit_edge.errors import InputError
+from mexit_edge.regimes import REGIMES, Joint, MultiExitModel, adamw_cosine, make_regime, restore_best_epoch
+from mexit_edge.regimes.batches import WindowBatches
+from mexit_edge.signals import Normalisation, Windows, inertial_perturbations
+
+pytestmark = pytest.mark.train
+EXITS = ("exit_01", "exit_02")
+EACH_REGIME = pytest.mark.parametrize("regime", list(REGIMES))
+IDENTITY = Normalisation.identity(3)
+
+
+def pooled_network(dropout: float = 0.0) -> keras.Model:
+    """Two exits, no batch normalisation, so that a step is easy to compute by hand."""
+    window = keras.Input(SENSOR.shape, name="window")
+    features = layers.Conv1D(6, 5, strides=2, activation="relu", name="one")(window)
+    outputs = {}
+    for number in (1, 2):
+        pooled = layers.Dropout(dropout)(layers.GlobalAveragePooling1D()(features))
+        outputs[f"exit_{number:02d}"] = layers.Dense(N_CLASSES, name=f"exit_{number:02d}")(pooled)
+        features = layers.Conv1D(6, 3, activation="relu", name=f"more_{number}")(features)
+    return keras.Model(window, outputs)
+
+
+def compiled(
+    regime: object = "joint", *, seed: int = 0, rate: float = 0.05, **options: object
+) -> MultiExitModel:
+    keras.utils.set_random_seed(7)
+    model = MultiExitModel(pooled_network(), regime, seed=seed, **options)
+    model.compile(optimizer=keras.optimizers.SGD(rate))
+    return model
+
+
+def cross_entropies(model: MultiExitModel, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(n, E) in NumPy, float64."""
+    columns = []
+    for exit_ in model.exits:
+        logits = np.asarray(model.network(x)[exit_], np.float64)
+        log_sum = np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1)) + logits.max(1)
+        columns.append(log_sum - logits[np.arange(len(y)), y])
+    return np.stack(columns, axis=1)
+
+
+def weights_of(model: MultiExitModel) -> np.ndarray:
+    return np.concatenate([np.asarray(weight).ravel() for weight in model.network.weights])
+
+
+# --- Losses -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exit_weights", [None, (1.0, 3.0), (0.0, 2.0)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_joint_loss_equals_numpy(exit_weights: tuple[float, ...] | None, weighted: bool) -> None:
+    windows = synthetic_windows(24)
+    model = compiled(Joint(exit_weights))
+    per_exit = cross_entropies(model, windows.x, windows.y)
+    shares = np.asarray(exit_weights or (1.0, 1.0)) / sum(exit_weights or (1.0, 1.0))
+    sample_weight = np.linspace(0, 2, 24, dtype=np.float32) if weighted else np.ones(24, np.float32)
+    # Keras' way of weighting: the weighted sum over the batch size.
+    expected = np.mean((per_exit @ shares) * sample_weight)
+    got = model.compute_loss(
+        y=windows.y, y_pred=model.network(windows.x), sample_weight=sample_weight if weighted else None
+    )
+    assert float(got) == pytest.approx(expected, rel=1e-5)
+
+
+def test_joint_step_equals_gradient_descent_on_that_loss() -> None:
+    windows = synthetic_windows(16)
+    model = compiled(Joint((1.0, 3.0)), rate=0.1, normalisation=IDENTITY, perturbations=())
+    with tf.GradientTape() as tape:
+        outputs = model.network(windows.x, training=True)
+        loss = sum(
+            share
+            * tf.reduce_mean(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(labels=windows.y, logits=outputs[exit_])
+            )
+            for share, exit_ in zip((0.25, 0.75), EXITS, strict=True)
+        )
+    gradients = tape.gradient(loss, [weight.value for weight in model.network.trainable_variables])
+    expected = np.concatenate(
+        [
+            (np.asarray(weight) - 0.1 * (0 if gradient is None else np.asarray(gradient))).ravel()
+            for weight, gradient in zip(model.network.trainable_variables, gradients, strict=True)
+        ]
+    )
+    model.fit(windows, batch_size=16, verbose=0)
+    np.testing.assert_allclose(weights_of(model), expected, atol=1e-6)
+
+
+def test_class_weight_equals_the_same_sample_weight() -> None:
+    windows = synthetic_windows(48)
+    by_class = {0: 0.2, 1: 3.0, 3: 0.0}
+    per_window = np.asarray([by_class.get(int(label), 1.0) for label in windows.y], np.float32)
+    results = []
+    for data in ("windows", "arrays"):
+        for options in ({"class_weight": by_class}, {"sample_weight": per_window}):
+            model = compiled(normalisation=IDENTITY, perturbations=())
+            if data == "windows":
+                model.fit(windows, batch_size=48, epochs=2, verbose=0, **options)
+            else:
+                model.fit(windows.x, windows.y, batch_size=48, epochs=2, verbose=0, **options)
+            results.append(weights_of(model))
+    for other in results[1:]:
+        np.testing.assert_allclose(other, results[0], atol=1e-6)
+    plain = compiled(normalisation=IDENTITY, perturbations=())
+    plain.fit(windows, batch_size=48, epochs=2, verbose=0)
+    assert np.abs(weights_of(plain) - results[0]).max() > 1e-4
+
+
+def test_class_and_sample_weight_multiply() -> None:
+    windows = synthetic_windows(16)
+    weight = np.linspace(0.5, 2, 16, dtype=np.float32)
+    model = compiled(normalisation=IDENTITY, perturbations=())
+    batches = model._training_batches(windows, 16, {1: 3.0}, weight, 0)
+    np.testing.assert_allclose(batches.sample_weight, weight * np.where(windows.y == 1, 3.0, 1.0))
+
+
+def test_regularisers_count() -> None:
+    window = keras.Input(SENSOR.shape)
+    features = layers.Flatten()(window)
+    head = layers.Dense(N_CLASSES, name="exit_01", kernel_regularizer=keras.regularizers.L2(0.1))
+    model = MultiExitModel(keras.Model(window, {"exit_01": head(features)}))
+    windows = synthetic_windows(8)
+    got = float(model.compute_loss(y=windows.y, y_pred=model(windows.x)))
+    plain = cross_entropies(model, windows.x, windows.y).mean()
+    assert got == pytest.approx(plain + 0.1 * float((np.asarray(head.kernel) ** 2).sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("weights", [(-1.0, 2.0), (0.0, 0.0)])
+def test_exit_weights_are_checked(weights: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match="`exit_weights` must be >= 0 with a positive sum"):
+        Joint(weights)
+    with pytest.raises(InputError, match=r"one value per exit \(2\). Received: \[1.0\]"):
+        compiled(Joint((1.0,))).fit(synthetic_windows(8), verbose=0)
+
+
+# --- Every regime -------------------------------------------------------------------------------------------
+
+
+@EACH_REGIME
+@pytest.mark.parametrize("data", ["windows", "arrays", "tf.data"])
+def test_fit_takes_every_kind_of_data_and_logs_every_exit(regime: str, data: str) -> None:
+    train, validation = synthetic_windows(48), synthetic_windows(20, seed=1)
+    model = compiled(regime)
+    if data == "windows":
+        history = model.fit(train, batch_size=16, epochs=2, validation_data=validation, verbose=0)
+    elif data == "arrays":
+        history = model.fit(
+            train.x, train.y, batch_size=16, epochs=2, validation_data=(validation.x, validation.y), verbose=0
+        )
+    else:
+        both = [
+            tf.data.Dataset.from_tensor_slices((part.x, part.y)).batch(16) for part in (train, validation)
+        ]
+        history = model.fit(both[0], epochs=2, validation_data=both[1], verbose=0)
+    names = {"loss"} | {f"{exit_}_{kind}" for exit_ in EXITS for kind in ("loss", "accuracy")}
+    assert set(history.history) == names | {f"val_{name}" for name in names}
+    assert all(len(values) == 2 and np.isfinite(values).all() for values in history.history.values())
+
+
+@EACH_REGIME
+def test_training_learns(regime: str) -> None:
+    train, other = synthetic_windows(96), synthetic_windows(60, seed=5)
+    keras.utils.set_random_seed(3)
+    model = MultiExitModel(pooled_network(), regime, perturbations=())
+    model.compile(optimizer=keras.optimizers.Adam(0.02))
+    history = model.fit(train, batch_size=32, epochs=25, verbose=0).history
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    assert (model.predict(other, verbose=0)["exit_02"].argmax(1) == other.y).mean() > 0.7
+
+
+@EACH_REGIME
+def test_regimes_build_again_from_their_config(regime: str) -> None:
+    config = make_regime(regime).get_config()
+    again = make_regime(config.pop("name"), **config)
+    assert again == make_regime(regime)
+    assert make_regime(again) is again
+
+
+def test_metrics_are_those_of_evaluate() -> None:
+    windows = synthetic_windows(40)
+    model = compiled()
+    model.fit(windows, batch_size=20, verbose=0)
+    got = model.evaluate(windows, verbose=0, return_dict=True)
+    assert model.normalisation is not None
+    x = model.normalisation.apply(windows.x)
+    per_exit = cross_entropies(model, x, windows.y).mean(axis=0)
+    logits = model.predict(windows, verbose=0)
+    for index, exit_ in enumerate(EXITS):
+        assert got[f"{exit_}_loss"] == pytest.approx(per_exit[index], rel=1e-4)
+        assert got[f"{exit_}_accuracy"] == pytest.approx((logits[exit_].argmax(1) == windows.y).mean())
+    assert got["loss"] == pytest.approx(per_exit.mean(), rel=1e-4)
+    arrays = model.evaluate(x, windows.y, verbose=0, return_dict=True)
+    assert arrays["loss"] == pytest.approx(got["loss"], rel=1e-5)
+
+
+def test_callbacks_watch_an_exit() -> None:
+    windows = synthetic_windows(32)
+    model = compiled()
+    stop = keras.callbacks.EarlyStopping("val_exit_02_accuracy", mode="max", patience=1, baseline=2.0)
+    history = model.fit(windows, epochs=9, validation_data=windows, callbacks=[stop], verbose=0)
+    assert 1 <= len(history.history["loss"]) <= 3
+
+
+def test_best_epoch_is_restored_among_the_late_ones() -> None:
+    windows, validation = synthetic_windows(48), synthetic_windows(24, seed=4)
+    kept: dict[int, np.ndarray] = {}
+
+    class Keep(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+            kept[epoch] = weights_of(self.model)
+
+    model = compiled(rate=0.8)
+    callback = restore_best_epoch(10)
+    losses = model.fit(
+        windows, epochs=10, batch_size=16, validation_data=validation, callbacks=[Keep(), callback], verbose=0
+    ).history["val_loss"]
+    late = range(callback.start_from_epoch, 10)
+    best = min(late, key=lambda epoch: losses[epoch])
+    np.testing.assert_array_equal(weights_of(model), kept[best])
+
+
+def test_learning_rate_falls_to_zero() -> None:
+    schedule = adamw_cosine(640, 5, batch_size=64, learning_rate=0.01)._learning_rate
+    assert float(schedule(0)) == pytest.approx(0.01)
+    assert float(schedule(50)) == pytest.approx(0.0, abs=1e-9)
+
+
+# --- Determinism --------------------------------------------------------------------------------------------
+
+
+def test_batches_depend_on_seed_epoch_and_step_alone() -> None:
+    windows = synthetic_windows(50)
+    perturbations = inertial_perturbations((1.0,) * 3)
+
+    def batches(seed: int, first_epoch: int = 0) -> WindowBatches:
+        return WindowBatches(windows, IDENTITY, perturbations, 16, seed, first_epoch=first_epoch)
+
+    one, two = batches(3), batches(3)
+    assert len(one) == 3
+    two[2]  # what ran before does not matter
+    for left, right in zip(one[1], two[1], strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert np.abs(one[0][0] - batches(4)[0][0]).max() > 0
+    one.on_epoch_end()
+    assert np.abs(one[0][0] - two[0][0]).max() > 0
+    # An epoch reached or started at: the same.
+    np.testing.assert_array_equal(one[0][0], batches(3, first_epoch=1)[0][0])
+    labels = np.concatenate([batches(3)[step][1] for step in range(3)])
+    assert len(labels) == 48
+
+
+def test_every_window_comes_once_per_epoch_with_its_label() -> None:
+    windows = synthetic_windows(32)
+    batches = WindowBatches(windows, IDENTITY, (), 8, 0, sample_weight=np.arange(32, dtype=np.float32))
+    rows = [batches[step] for step in range(len(batches))]
+    weights = np.concatenate([row[2] for row in rows]).astype(int)
+    assert sorted(weights) == list(range(32))
+    np.testing.assert_array_equal(np.concatenate([row[0] for row in rows]), windows.x[weights])
+    np.testing.assert_array_equal(np.concatenate([row[1] for row in rows]), windows.y[weights])
+
+
+def test_two_fits_of_one_seed_give_equal_weights() -> None:
+    windows = synthetic_windows(48)
+
+    def trained(seed: int) -> np.ndarray:
+        model = compiled(seed=seed)
+        model.fit(windows, batch_size=16, epochs=2, verbose=0)
+        return weights_of(model)
+
+    np.testing.assert_array_equal(trained(1), trained(1))
+    assert np.abs(trained(1) - trained(2)).max() > 0
+
+
+def test_a_run_in_two_parts_equals_one_run() -> None:
+    windows = synthetic_windows(48)
+    whole, parts = compiled(), compiled()
+    whole.fit(windows, batch_size=16, epochs=3, verbose=0)
+    parts.fit(windows, batch_size=16, epochs=1, verbose=0)
+    parts.fit(windows, batch_size=16, epochs=3, initial_epoch=1, verbose=0)
+    np.testing.assert_array_equal(weights_of(parts), weights_of(whole))
+
+
+def test_perturbations_need_a_rigid_body() -> None:
+    model = compiled()
+    assert len(model._perturbations(SENSOR)) == 4
+    assert model._perturbations(replace(SENSOR, rigid_bodies=())) == ()
+    assert compiled(perturbations=())._perturbations(SENSOR) == ()
+    with pytest.raises(InputError, match='`perturbations` must be "auto" or a sequence'):
+        compiled(perturbations="none").fit(synthetic_windows(8), verbose=0)
+
+
+def test_normalisation_is_fitted_once() -> None:
+    windows = synthetic_windows(24)
+    model = compiled()
+    model.fit(windows, batch_size=8, verbose=0)
+    first = model.normalisation
+    assert first == Normalisation.fit(windows)
+    model.fit(replace(windows, x=5 * windows.x), batch_size=8, verbose=0)
+    assert model.normalisation is first
+
+
+# --- Saving and provenance ----------------------------------------------------------------------------------
+
+
+def test_keras_file_loads_in_a_fresh_process(tmp_path: Path) -> None:
+    windows = synthetic_windows(24)
+    keras.utils.set_random_seed(2)
+    model = MultiExitModel(dscnn_network(), Joint((1.0, 2.0, 1.0)), seed=5)
+    model.compile(optimizer="adam")
+    model.fit(windows, batch_size=12, verbose=0)
+    expected = model.predict(windows.x, verbose=0)
+    model.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "arrays.npz", x=windows.x, **expected)
+    code = (
+        "import sys\n"
+        "import keras\n"
+        "import numpy as np\n"
+        "from mexit_edge import MultiExitModel\n"
+        "folder = sys.argv[1]\n"
+        "model = keras.saving.load_model(folder + '/model.keras')\n"
+        "assert isinstance(model, MultiExitModel)\n"
+        "arrays = np.load(folder + '/arrays.npz')\n"
+        "outputs = model.predict(arrays['x'], verbose=0)\n"
+        "for name, values in outputs.items():\n"
+        "    np.testing.assert_array_equal(values, arrays[name])\n"
+        "print(model.regime, model.seed, model.normalisation, model.provenance.train_subjects)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == f"{model.regime} 5 {model.normalisation} (0, 1, 2, 3, 4, 5)"
+
+
+def test_a_second_fit_keeps_the_subjects_of_the_first() -> None:
+    # Else calibration on subjects that the weights have seen would not be refused.
+    windows = synthetic_windows(96)
+    model = compiled()
+    model.fit(windows.of_subjects([0, 1]), batch_size=8, validation_data=windows.of_subjects([2]), verbose=0)
+    model.fit(windows.of_subjects([3, 4]), batch_size=8, validation_data=windows.of_subjects([5]), verbose=0)
+    assert model.provenance.train_subjects == (0, 1, 3, 4)
+    assert model.provenance.validation_subjects == (2, 5)
+    assert (model.provenance.data, model.provenance.regime) == ("synthetic", "joint")
+
+
+def test_a_refused_fit_leaves_no_trace() -> None:
+    model = compiled()
+    with pytest.raises(InputError):
+        model.fit(synthetic_windows(8).take(np.arange(2)), verbose=0)
+    assert model.provenance.data is None
+    assert model.normalisation is None
+
+
+# --- What is refused ----------------------------------------------------------------------------------------
+
+X, Y = random_samples(8, SENSOR.shape), np.arange(8) % N_CLASSES
+HOLE = X.copy()
+HOLE[3, 2, 1] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (X, Y + 1, "class indices from 0 to 3. Received: values from 1 to 4"),
+        (X, Y - 1, "class indices from 0 to 3. Received: values from -1"),
+        (X, Y.astype(float), r"`y` must be integers of shape \(8,\). Received: float64"),
+        (X, np.eye(N_CLASSES)[Y], r"`y` must be integers"),
+        (X, Y[:7], r"integers of shape \(8,\). Received: int64 of shape \(7,\)"),
+        (HOLE, Y, r"`x` must hold finite samples. Received: nan at index \(3, 2, 1\)"),
+        (X[:, :31], Y, r"shape \(n, 32, 3\). Received: float32 of shape \(8, 31, 3\)"),
+        (X.astype(str), Y, "must be real numbers"),
+        (X[:0], Y[:0], "class indices from 0 to 3. Received: none"),
+    ],
+    ids=["too high", "negative", "float", "one-hot", "too few", "nan", "shape", "text", "none"],
+)
+def test_bad_arrays_are_refused(x: np.ndarray, y: np.ndarray, message: str) -> None:
+    model = compiled()
+    with pytest.raises(InputError, match=message):
+        model.fit(x, y, verbose=0)
+
+
+def test_a_class_absent_from_training_is_refused() -> None:
+    windows = synthetic_windows(40)
+    without: Windows = windows.take(windows.y != 2)
+    with pytest.raises(InputError, match="windows of every class. Received: none of stand"):
+        compiled().fit(without, verbose=0)
+
+
+def test_windows_of_another_shape_are_refused() -> None:
+    with pytest.raises(InputError, match=r"shape \(n, 32, 3\)"):
+        compiled().fit(synthetic_windows(8, sensor=SENSOR.with_windowing(16, 8)), verbose=0)
+
+
+def test_a_loss_is_refused() -> None:
+    model = MultiExitModel(pooled_network())
+    with pytest.raises(InputError, match="`loss` must not be given: the regime defines it"):
+        model.compile(optimizer="adam", loss="mse")
+
+
+def test_unknown_regimes_and_options_are_refused() -> None:
+    with pytest.raises(InputError, match=r"`regime` must be one of: .*Did you mean 'joint'"):
+        MultiExitModel(pooled_network(), "jiont")
+    with pytest.raises(InputError, match="`joint` must get options that it has"):
+        make_regime("joint", exit_wieghts=(1.0,))
+
+
+def list_outputs() -> keras.Model:
+    window = keras.Input((4,))
+    return keras.Model(window, [layers.Dense(3)(window), layers.Dense(3)(window)])
+
+
+def wrong_names() -> keras.Model:
+    window = keras.Input((4,))
+    return keras.Model(window, {"exit_1": layers.Dense(3)(window), "exit_2": layers.Dense(3)(window)})
+
+
+def unequal_exits() -> keras.Model:
+    window = keras.Input((4,))
+    return keras.Model(window, {"exit_01": layers.Dense(3)(window), "exit_02": layers.Dense(4)(window)})
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (
+            user_model,
+            "dict of outputs exit_01.*Received: Functional with outputs without names.*attach_exits",
+        ),
+        (list_outputs, "without names"),
+        (wrong_names, "with outputs exit_1, exit_2"),
+        (unequal_exits, "same number of logits"),
+        (lambda: "network", "Received: str"),
+    ],
+    ids=["single", "list", "names", "sizes", "text"],
+)
+def test_networks_without_named_exits_are_refused(network: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        MultiExitModel(network())
+
+
+def test_exits_come_in_order_whatever_the_order_of_the_dict() -> None:
+    network = cascaded_network()
+    turned = keras.Model(network.inputs[0], dict(reversed(network.output.items())))
+    assert MultiExitModel(turned).exits == EXITS
+    assert MultiExitModel(turned).n_classes == N_CLASSES
+
+
+@dataclass(frozen=True)
+class _Unused:
+    """Not a regime."""
+
+
+def test_an_object_that_is_no_regime_is_refused() -> None:
+    with pytest.raises((InputError, TypeError)):
+        MultiExitModel(pooled_network(), _Unused())

@@ -1,0 +1,352 @@
+"""Evaluation, calibration and golden vectors, on a bundle made by hand. No TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fixtures_networks import (
+    EACH_ENGINE,
+    N_CLASSES,
+    SENSOR,
+    bundle_of,
+    hand_whole,
+    synthetic_windows,
+    with_policy,
+)
+
+import mexit_edge
+from mexit_edge.bundle import Bundle, Training
+from mexit_edge.errors import InputError
+from mexit_edge.exits import (
+    SCORES,
+    balanced_accuracy,
+    balanced_weights,
+    decide,
+    make_score,
+    upper_bound_of_loss,
+)
+from mexit_edge.runtime import Runtime, available_engines, reference_engine, verify_golden
+from mexit_edge.signals import Sensor, Windows
+from mexit_edge.simulate import Simulation, calibrate, make_golden, quality_of, simulate
+
+ENGINE = "litert-reference"
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return bundle_of(hand_whole(), training=Training(data="synthetic", train_subjects=(0, 1)))
+
+
+@pytest.fixture(scope="module")
+def calibration() -> Windows:
+    return synthetic_windows(600, seed=21, noise=1.5, name="elsewhere")
+
+
+@pytest.fixture(scope="module")
+def calibrated(bundle: Bundle, calibration: Windows) -> Bundle:
+    return calibrate(bundle, calibration, max_drop=0.05, engine=ENGINE)
+
+
+@pytest.fixture(scope="module")
+def simulation(calibrated: Bundle) -> Simulation:
+    return simulate(calibrated, synthetic_windows(500, seed=22, noise=1.5), engine=ENGINE)
+
+
+# --- Simulation ---------------------------------------------------------------------------------------------
+
+
+@EACH_ENGINE
+def test_invocations_equal_the_exit_counts(calibrated: Bundle, engine: str) -> None:
+    result = simulate(calibrated, synthetic_windows(300, seed=22, noise=1.5), engine=engine)
+    assert result.engine == engine
+    assert result.invocations == tuple(int((result.exit >= number).sum()) for number in (1, 2, 3))
+    assert result.invocations[0] == 300 > result.invocations[1] > 0
+
+
+def test_the_run_equals_the_rule_on_its_logits(simulation: Simulation) -> None:
+    scores = np.stack(
+        [
+            make_score(simulation.score, scale, N_CLASSES).batch(simulation.logits[:, index])
+            for index, scale in enumerate(simulation.scales)
+        ],
+        axis=1,
+    )
+    left_at = decide(scores, simulation.thresholds_int)
+    np.testing.assert_array_equal(simulation.scores, scores)
+    np.testing.assert_array_equal(simulation.exit, left_at)
+    rows = np.arange(len(simulation))
+    np.testing.assert_array_equal(simulation.label, simulation.logits[rows, left_at - 1].argmax(axis=1))
+
+
+def test_figures_of_a_simulation(simulation: Simulation) -> None:
+    predicted = simulation.logits.argmax(axis=2)
+    for index in range(3):
+        assert simulation.accuracies[index] == np.mean(predicted[:, index] == simulation.y)
+        per_class = [np.mean(predicted[simulation.y == label, index] == label) for label in range(N_CLASSES)]
+        assert simulation.balanced_accuracies[index] == pytest.approx(np.mean(per_class))
+    assert sum(simulation.exit_shares) == pytest.approx(1)
+    # MACs from the counters: what was really computed.
+    computed = sum(n * macs for n, macs in zip(simulation.invocations, simulation.stage_macs, strict=True))
+    assert simulation.mean_macs == pytest.approx(computed / len(simulation))
+    assert simulation.full_macs == 6000
+    assert simulation.drop == pytest.approx(
+        simulation.balanced_accuracies[-1] - balanced_accuracy(simulation.y, simulation.label)
+    )
+    interval = simulation.drop_interval
+    assert interval.low <= simulation.drop <= interval.high
+    assert interval.level == 0.95
+    # No policy is better than the oracle.
+    assert simulation.oracle_balanced_accuracy >= max(simulation.balanced_accuracies)
+    assert simulation.oracle_mean_macs <= simulation.full_macs
+    for number in (1, 2, 3):
+        np.testing.assert_allclose(simulation.probabilities(number).sum(axis=1), 1)
+        assert 0 <= simulation.calibration_error(number) <= 1
+
+
+def test_tradeoff_runs_from_the_first_exit_to_the_last(simulation: Simulation) -> None:
+    macs, quality = simulation.tradeoff(50)
+    assert (np.diff(macs) >= 0).all()
+    assert macs[-1] == simulation.full_macs
+    assert quality[-1] == pytest.approx(simulation.balanced_accuracies[-1])
+    assert macs[0] < simulation.full_macs / 2
+
+
+def test_without_a_policy_everything_runs(bundle: Bundle) -> None:
+    result = simulate(bundle, synthetic_windows(40), engine=ENGINE)
+    assert set(result.exit) == {3}
+    assert result.invocations == (40, 40, 40)
+    assert result.drop == 0
+    assert result.thresholds_int == ()
+
+
+def test_the_default_engine_stands_for_the_device(bundle: Bundle) -> None:
+    assert simulate(bundle, synthetic_windows(8)).engine == reference_engine()
+
+
+def test_floats_are_taken_where_no_counts_are_known() -> None:
+    sensor = replace(SENSOR, units_per_count=None)
+    plain = bundle_of(hand_whole(), sensor=sensor)
+    windows = synthetic_windows(40, sensor=sensor)
+    result = simulate(plain, windows, engine=ENGINE)
+    np.testing.assert_array_equal(result.logits, Runtime(plain, ENGINE).all_logits(windows.x))
+
+
+def test_the_room_can_be_called(bundle: Bundle) -> None:
+    windows = synthetic_windows(8)
+    first, second = mexit_edge.simulate(bundle, windows), simulate(bundle, windows)
+    np.testing.assert_array_equal(first.logits, second.logits)
+
+
+def test_quality_is_the_simulations(simulation: Simulation, calibrated: Bundle) -> None:
+    quality = quality_of(simulation)
+    assert quality.policy is not None
+    assert (quality.data, quality.engine, quality.n_windows) == ("synthetic", ENGINE, 500)
+    assert quality.subjects == (0, 1, 2, 3, 4, 5)
+    assert tuple(row.accuracy for row in quality.exits) == simulation.accuracies
+    assert tuple(row.balanced_accuracy for row in quality.exits) == simulation.balanced_accuracies
+    assert quality.policy.mean_macs == simulation.mean_macs
+    assert quality.policy.drop == simulation.drop
+    assert quality.policy.exit_shares == simulation.exit_shares
+    assert calibrated.with_manifest(quality=quality).manifest.quality == quality
+
+
+def other_classes() -> Windows:
+    windows = synthetic_windows(8)
+    return replace(windows, classes=("a", "b", "c", "d"))
+
+
+def other_units() -> Windows:
+    return synthetic_windows(8, sensor=replace(SENSOR, units=("m/s2",) * 3))
+
+
+def other_length() -> Windows:
+    return synthetic_windows(8, sensor=SENSOR.with_windowing(16, 8))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (other_classes, r"bundle's classes \(lie, sit, stand, walk\). Received: a, b, c, d"),
+        (other_units, "bundle's channels, units and length"),
+        (other_length, "bundle's channels, units and length"),
+        (lambda: synthetic_windows(8, sensor=Sensor.plain(3, 32)), "bundle's channels, units and length"),
+        (lambda: synthetic_windows(8).take(np.zeros(0, int)), "at least one window"),
+    ],
+    ids=["classes", "units", "length", "channels", "empty"],
+)
+@pytest.mark.parametrize("verb", [simulate, calibrate, make_golden])
+def test_windows_that_do_not_fit_are_refused(
+    bundle: Bundle, verb: object, make: object, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        verb(bundle, make())
+
+
+def test_unknown_names_are_refused(bundle: Bundle) -> None:
+    windows = synthetic_windows(8, name="elsewhere")
+    with pytest.raises(InputError, match="Did you mean 'litert-reference'"):
+        simulate(bundle, windows, engine="litert-referense")
+    with pytest.raises(InputError, match="`score` must be one of"):
+        calibrate(bundle, windows, score="softness")
+    with pytest.raises(InputError, match="`device` must"):
+        calibrate(bundle, windows, device="nucleo-l4r5zj")
+    with pytest.raises(InputError, match="`max_drop` must be a share"):
+        calibrate(bundle, windows, max_drop=1.5)
+
+
+# --- Calibration --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("score", list(SCORES))
+@pytest.mark.parametrize("max_drop", [0.01, 0.05, 0.2])
+def test_the_limit_holds_on_the_calibration_windows(
+    bundle: Bundle, calibration: Windows, score: str, max_drop: float
+) -> None:
+    made = calibrate(bundle, calibration, max_drop=max_drop, score=score, engine=ENGINE)
+    policy = made.manifest.policy
+    assert policy is not None
+    assert policy.calibration is not None
+    assert policy.score == score
+    assert policy.calibration.drop_upper <= max_drop
+    # Once more by running it.
+    result = simulate(made, calibration, engine=ENGINE)
+    assert result.drop == pytest.approx(policy.calibration.drop)
+    assert result.drop <= max_drop
+    units = [make_score(score, stage.outputs[0].scale, N_CLASSES).unit for stage in made.manifest.stages]
+    for real, integer, unit in zip(policy.thresholds, policy.thresholds_int, units, strict=False):
+        assert real == pytest.approx(integer * unit)
+
+
+def test_a_wider_limit_never_costs_more(bundle: Bundle, calibration: Windows) -> None:
+    macs = [
+        simulate(
+            calibrate(bundle, calibration, max_drop=limit, engine=ENGINE), calibration, engine=ENGINE
+        ).mean_macs
+        for limit in (0.0, 0.02, 0.1, 1.0)
+    ]
+    assert macs == sorted(macs, reverse=True)
+    assert macs[0] == 6000, "no loss allowed: nothing can be proven, everything runs to the end"
+    assert macs[-1] == 1000, "any loss allowed: everything leaves at once"
+
+
+def test_never_leaving_is_a_threshold_above_every_score(bundle: Bundle, calibration: Windows) -> None:
+    made = calibrate(bundle, calibration, max_drop=0.0, engine=ENGINE)
+    result = simulate(made, calibration, engine=ENGINE)
+    assert set(result.exit) == {3}
+    assert result.drop == 0
+    assert made.manifest.policy is not None
+    assert made.manifest.policy.calibration is not None
+    assert made.manifest.policy.calibration.drop_upper == 0
+
+
+def test_no_cheaper_thresholds_exist(bundle: Bundle) -> None:
+    # Exhaustive: every cheaper pair of thresholds breaks the limit, by the bound and the loss of the search.
+    limit = 0.1
+    windows = synthetic_windows(160, seed=30, noise=1.5, name="elsewhere")
+    made = calibrate(bundle, windows, max_drop=limit, engine=ENGINE)
+    assert made.manifest.policy is not None
+    assert made.manifest.policy.calibration is not None
+    assert made.manifest.policy.calibration.exact
+    result = simulate(made, windows, engine=ENGINE)
+    weights = balanced_weights(windows.y)
+    right = result.predicted == windows.y[:, None]
+    # What the final exit gets right and an earlier one does not; gains earn nothing.
+    loss = weights[:, None] * (right[:, -1:] & ~right)
+    rows = np.arange(len(windows))
+    cheaper = 0
+    for first in np.unique(result.scores[:, 0]):
+        for second in np.unique(result.scores[:, 1]):
+            left_at = decide(result.scores, (int(first), int(second)))
+            if result.exit_macs[left_at - 1].mean() >= result.mean_macs - 1e-9:
+                continue
+            lost = loss[rows, left_at - 1]
+            assert upper_bound_of_loss(lost.sum(), (lost**2).sum(), len(lost), weights.max()) > limit
+            cheaper += 1
+    assert cheaper > 10
+
+
+@pytest.mark.parametrize("subjects", [(0,), (1, 5)])
+def test_subjects_of_training_are_refused(bundle: Bundle, subjects: tuple[int, ...]) -> None:
+    windows = synthetic_windows(120).of_subjects(subjects)
+    seen = sorted(set(subjects) & {0, 1})
+    with pytest.raises(InputError, match=rf"not used in training.*subjects {', '.join(map(str, seen))}"):
+        calibrate(bundle, windows)
+
+
+def test_subjects_of_validation_are_refused() -> None:
+    made = bundle_of(hand_whole(), training=Training(data="synthetic", validation_subjects=(4,)))
+    with pytest.raises(InputError, match="Received: subjects 4"):
+        calibrate(made, synthetic_windows(60))
+    assert calibrate(made, synthetic_windows(60).of_subjects([2, 3]), engine=ENGINE).manifest.policy
+
+
+def test_the_same_numbers_in_another_data_set_are_other_people(bundle: Bundle) -> None:
+    assert calibrate(bundle, synthetic_windows(60, name="elsewhere"), engine=ENGINE).manifest.policy
+
+
+def test_costs_are_macs_or_the_devices_time(bundle: Bundle, calibration: Windows) -> None:
+    by_macs = calibrate(bundle, calibration, engine=ENGINE).manifest.policy
+    by_time = calibrate(bundle, calibration, device="nucleo-l4r5zi", engine=ENGINE).manifest.policy
+    assert by_macs is not None
+    assert by_time is not None
+    assert by_macs.calibration is not None
+    assert by_time.calibration is not None
+    assert by_macs.calibration.cost == "macs"
+    assert by_time.calibration.cost.startswith("estimated_latency_ms on nucleo-l4r5zi")
+    assert by_macs.calibration.engine == ENGINE
+    assert by_macs.calibration.subjects == calibration.subjects
+
+
+def test_calibration_leaves_the_stages_and_drops_old_golden_vectors(
+    calibrated: Bundle, calibration: Windows
+) -> None:
+    golden = make_golden(calibrated, calibration, 8)
+    assert golden.golden is not None
+    again = calibrate(golden, calibration, max_drop=0.2, engine=ENGINE)
+    assert again.stages == calibrated.stages
+    assert again.golden is None
+    assert again.manifest.golden is None
+
+
+def test_one_exit_needs_no_thresholds() -> None:
+    from mexit_edge.tflite import Graph
+
+    alone = bundle_of(hand_whole(), exits=["exit_01"])
+    assert len(Graph(alone.stages[0]).outputs) == 1
+    made = calibrate(alone, synthetic_windows(40), engine=ENGINE)
+    assert made.manifest.policy is not None
+    assert made.manifest.policy.thresholds_int == ()
+    result = simulate(made, synthetic_windows(40), engine=ENGINE)
+    assert set(result.exit) == {1}
+    macs, quality = result.tradeoff()
+    assert macs.tolist() == [1000.0]
+    assert quality.tolist() == list(result.balanced_accuracies)
+
+
+# --- Golden vectors -----------------------------------------------------------------------------------------
+
+
+def test_golden_vectors_hold_every_exit_and_verify(calibrated: Bundle, calibration: Windows) -> None:
+    made = make_golden(calibrated, calibration, 30)
+    golden = made.golden
+    assert golden is not None
+    assert golden.windows.dtype == np.int16
+    assert set(golden.exits) == set(available_engines())
+    assert set(golden.exits[golden.reference]) == {1, 2, 3}
+    assert set(golden.tensors) == {"window"} | {
+        tensor.name for stage in made.manifest.stages for tensor in stage.outputs
+    }
+    for engine in available_engines():
+        assert verify_golden(made, engine)[1] == 0
+    rows, _ = verify_golden(made, golden.reference)
+    assert [row.differing_elements for row in rows] == [0, 0, 0]
+
+
+def test_golden_vectors_are_the_same_every_time(calibrated: Bundle, calibration: Windows) -> None:
+    first, second = (make_golden(calibrated, calibration, 12).golden for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert first.to_bytes() == second.to_bytes()
+    assert len(make_golden(calibrated, synthetic_windows(5), 12).golden.windows) == 5
