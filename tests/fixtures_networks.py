@@ -210,10 +210,10 @@ def _named(name: str, index: int) -> Any:
 
 @cache
 def hand_whole() -> bytes:
-    """Three exits that tell `synthetic_windows` apart, each better than the one before; made without TensorFlow.
+    """Three exits that tell `synthetic_windows` apart, each better than the one before.
 
-    A RESHAPE view that two stages read, a long skip from stage 1 over exit 2 to stage 3, and the file's outputs
-    in reverse order.
+    Made without TensorFlow. A RESHAPE view that two stages read, a long skip from stage 1 over exit 2 to
+    stage 3, and the file's outputs in reverse order.
     """
     rng = np.random.default_rng(5)
     model = HandModel()
@@ -363,6 +363,24 @@ def long_skip_network() -> Any:
     return keras.Model(window, outputs)
 
 
+def residual_network() -> Any:
+    """A residual sum that feeds both a head and a convolution, which the newer quantizer leaves in float."""
+    import keras
+    from keras import layers
+
+    window = keras.Input(SENSOR.shape, name="window")
+    stem = layers.Conv1D(8, 3, padding="same", activation="relu")(window)
+    total = layers.Add()([stem, layers.Conv1D(8, 3, padding="same")(stem)])
+    last = layers.Conv1D(8, 3, padding="same", activation="relu")(total)
+    outputs = {
+        f"exit_{number:02d}": layers.Dense(N_CLASSES, name=f"exit_{number:02d}")(
+            layers.GlobalAveragePooling1D()(features)
+        )
+        for number, features in enumerate((total, last), start=1)
+    }
+    return keras.Model(window, outputs)
+
+
 def cascaded_network() -> Any:
     """Exit 2 reads exit 1's logits."""
     import keras
@@ -448,6 +466,7 @@ def many_exits_network() -> Any:
 NETWORKS: dict[str, Callable[[], Any]] = {
     "dscnn": dscnn_network,
     "long_skip": long_skip_network,
+    "residual": residual_network,
     "cascaded": cascaded_network,
     "dilated": dilated_network,
     "flatten": flatten_network,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
 import tempfile
 import warnings
 from functools import cache
@@ -25,6 +23,7 @@ from fixtures_networks import (
     synthetic_windows,
     tflm,
 )
+from test_tflite import with_float_island
 
 if find_spec("tensorflow") is None or find_spec("keras") is None:
     pytest.skip(TRAIN_REASON, allow_module_level=True)
@@ -140,7 +139,11 @@ def child_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> Pa
 def test_a_crash_of_the_converter_is_an_error_with_its_signal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    code = f"import os, sys\nprint('last words', file=sys.stderr, flush=True)\nos.kill(os.getpid(), {int(getattr(signal, name))})\n"
+    code = (
+        "import os, signal, sys\n"
+        "print('last words', file=sys.stderr, flush=True)\n"
+        f"os.kill(os.getpid(), signal.{name})\n"
+    )
     folder = child_that(tmp_path, monkeypatch, code)
     with pytest.raises(
         RunError, match=rf"crashed \(killed by signal {name}\).*Nothing was written.*last words"
@@ -175,11 +178,22 @@ def test_a_converter_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_float_operator_is_refused_after_conversion(monkeypatch: pytest.MonkeyPatch) -> None:
-    from test_tflite import with_float_island
-
     monkeypatch.setattr(convert, "_run_child", lambda *options: with_float_island())
-    with pytest.raises(InputError, match="operators that have an int8 form. Received: DEQUANTIZE"):
+    with pytest.raises(InputError, match=r"operators that have an int8 form. Received: DEQUANTIZE"):
         convert_int8(tiny_network(), X[:, :4, :1])
+
+
+def test_the_older_quantizer_takes_what_the_newer_leaves_in_float(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = converted("dscnn").whole
+    asked: list[str] = []
+
+    def child(workshop: Path, quantizer: str) -> bytes:
+        asked.append(quantizer)
+        return whole if quantizer == converter_child.LEGACY else with_float_island()
+
+    monkeypatch.setattr(convert, "_run_child", child)
+    assert convert_int8(tiny_network(), X[:, :4, :1]) == whole
+    assert asked == [converter_child.MLIR, converter_child.LEGACY]
 
 
 # --- Operators ----------------------------------------------------------------------------------------------
@@ -207,7 +221,7 @@ def test_an_operator_without_a_tflite_form_is_named() -> None:
     network = keras.Model(
         window, {"exit_01": head(layers.GlobalAveragePooling1D()(IncompleteBeta()(window)))}
     )
-    with pytest.raises(InputError, match="Received: the operator Betainc. Replace the layer"):
+    with pytest.raises(InputError, match=r"Received: the operator Betainc. Replace the layer"):
         convert_int8(network, X)
 
 
@@ -254,7 +268,8 @@ def test_the_dynamic_batch_trap_is_still_there(tmp_path: Path) -> None:
     [
         ("error: 'tf.Lgamma' op is neither a custom op nor a flex op\n", "the operator Lgamma."),
         (
-            "'tf.Erf' op is neither a custom op nor a flex op 'tf.Acosh' op is neither a custom op nor a flex op",
+            "'tf.Erf' op is neither a custom op nor a flex op\n"
+            "'tf.Acosh' op is neither a custom op nor a flex op",
             "the operator Acosh, Erf.",
         ),
         (
@@ -328,4 +343,3 @@ def test_the_child_imports_nothing_of_this_package() -> None:
     source = Path(converter_child.__file__).read_text("utf-8")
     assert "mexit_edge" not in source
     assert "import keras" not in source
-    assert sys.executable

@@ -58,7 +58,7 @@ def test_dropout_rests_at_inference() -> None:
 def test_build_refuses() -> None:
     with pytest.raises(InputError, match=r"`backbone` must be one of: dscnn. .*Did you mean 'dscnn'"):
         build("dscn", SENSOR, 4)
-    with pytest.raises(InputError, match="`n_classes` must be at least 2. Received: 1"):
+    with pytest.raises(InputError, match=r"`n_classes` must be at least 2. Received: 1"):
         build("dscnn", SENSOR, 1)
     assert build("dscnn", Sensor.plain(1, 64), 2).input_shape == (None, 64, 1)
 

@@ -412,7 +412,7 @@ def test_bad_arrays_are_refused(x: np.ndarray, y: np.ndarray, message: str) -> N
 def test_a_class_absent_from_training_is_refused() -> None:
     windows = synthetic_windows(40)
     without: Windows = windows.take(windows.y != 2)
-    with pytest.raises(InputError, match="windows of every class. Received: none of stand"):
+    with pytest.raises(InputError, match=r"windows of every class. Received: none of stand"):
         compiled().fit(without, verbose=0)
 
 
@@ -481,5 +481,5 @@ class _Unused:
 
 
 def test_an_object_that_is_no_regime_is_refused() -> None:
-    with pytest.raises((InputError, TypeError)):
+    with pytest.raises(InputError, match="`regime` must be one of"):
         MultiExitModel(pooled_network(), _Unused())

@@ -12,7 +12,6 @@ import pytest
 from fixtures_networks import (
     CLASSES,
     EACH_ENGINE,
-    HAS_TFLM,
     N_CLASSES,
     SENSOR,
     HandModel,
@@ -24,7 +23,7 @@ from fixtures_networks import (
     with_policy,
     with_stage,
 )
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from mexit_edge.bundle import Bundle, FixedPointInput, InputSpec
@@ -161,10 +160,9 @@ def test_fixed_point_way_for_any_input(
     normalisation = Normalisation((offset,), (deviation,))
     try:
         way, fixed = quantizer(counts_sensor(per_count), normalisation, scale, zero_point)
-    except InputError as error:
+    except InputError:
         # int32 cannot hold so many steps per count, or a multiplier would be zero: said, not computed.
-        assert "units_per_count" in str(error) or "fixed_point" in str(error)
-        return
+        reject()
     # The ends, the middle and a stride: every count is tested above for a few inputs.
     chosen = np.unique(np.r_[EVERY_COUNT[:3], EVERY_COUNT[-3:], EVERY_COUNT[::331], -1, 0, 1])
     counts = chosen.astype(np.int16).reshape(-1, 1, 1)
@@ -446,13 +444,14 @@ def test_a_damaged_model_reaches_litert_before_tflm(monkeypatch: pytest.MonkeyPa
 
 
 def opens_within(content: bytes, size: int, folder: Path) -> bool:
-    """Whether TFLM opens and runs a model in an arena of this size; in a child, for TFLM may crash on too few."""
+    """Whether TFLM runs a model in an arena of this size; in a child, for it may crash on too small a one."""
     path = folder / "model.tflite"
     path.write_bytes(content)
     code = (
         "import sys\n"
         "from tflite_micro import runtime\n"
-        "model = runtime.Interpreter.from_bytes(open(sys.argv[1], 'rb').read(), arena_size=int(sys.argv[2]))\n"
+        "content = open(sys.argv[1], 'rb').read()\n"
+        "model = runtime.Interpreter.from_bytes(content, arena_size=int(sys.argv[2]))\n"
         "model.invoke()\n"
     )
     command = [sys.executable, "-c", code, str(path), str(size)]
@@ -580,10 +579,9 @@ def test_the_loop_runs_without_tensorflow(bundle: Bundle, tmp_path: Any) -> None
 
 
 def test_classes_of_the_fixture() -> None:
-    # The hand-made bundle must tell the classes apart, and better at each exit, for the tests above to mean much.
+    # The hand-made bundle must tell classes apart, the last exit better, for the tests above to mean much.
     windows = synthetic_windows(400, seed=11, noise=2.0)
     logits = Runtime(bundle_of(hand_whole()), "litert-reference").all_logits(windows.x)
     right = (logits.argmax(axis=2) == windows.y[:, None]).mean(axis=0)
     assert len(CLASSES) == N_CLASSES
     assert right[2] > right[0] > 1.2 / N_CLASSES
-    assert HAS_TFLM in (True, False)

@@ -13,7 +13,6 @@ from fixtures_networks import (
     bundle_of,
     hand_whole,
     synthetic_windows,
-    with_policy,
 )
 
 import mexit_edge
@@ -111,6 +110,17 @@ def test_tradeoff_runs_from_the_first_exit_to_the_last(simulation: Simulation) -
     assert macs[-1] == simulation.full_macs
     assert quality[-1] == pytest.approx(simulation.balanced_accuracies[-1])
     assert macs[0] < simulation.full_macs / 2
+
+
+def test_the_summary_says_what_was_measured_and_what_estimated(calibrated: Bundle) -> None:
+    windows = synthetic_windows(60, seed=22, noise=1.5)
+    plain = str(simulate(calibrated, windows, engine=ENGINE))
+    assert plain.startswith("60 windows of synthetic, executed on int8 stages (litert-reference)")
+    assert all(name in plain for name in ("exit_01", "exit_02", "exit_03", "policy"))
+    assert "stimated" not in plain
+    on_device = str(simulate(calibrated, windows, engine=ENGINE, device="nucleo-l4r5zi"))
+    assert on_device.startswith(plain)
+    assert "Estimated on nucleo-l4r5zi" in on_device
 
 
 def test_without_a_policy_everything_runs(bundle: Bundle) -> None:

@@ -304,14 +304,14 @@ def test_one_tensor_under_two_names_is_refused() -> None:
 
 
 def test_an_exit_that_is_the_input_is_refused() -> None:
-    with pytest.raises(InputError, match="operator of their own. Received: exit_01"):
+    with pytest.raises(InputError, match=r"operator of their own. Received: exit_01"):
         cut_at_exits(chain({"exit_01": 0, "exit_02": 3}), ("exit_01", "exit_02"))
 
 
 def test_two_inputs_are_refused() -> None:
     model = HandModel()
     output = model.add(model.window((1, 6)), model.window((1, 6)))
-    with pytest.raises(InputError, match="must have one input. Received: 2"):
+    with pytest.raises(InputError, match=r"must have one input. Received: 2"):
         cut_at_exits(model.finish({"exit_01": output}), ("exit_01",))
 
 
@@ -325,7 +325,7 @@ def test_fused_recurrent_operators_are_refused() -> None:
 def test_control_flow_is_refused() -> None:
     model = parse(chain({"exit_01": 3}))
     model.subgraphs.append(model.subgraphs[0])
-    with pytest.raises(InputError, match="without control flow. Received: 2 subgraphs"):
+    with pytest.raises(InputError, match=r"without control flow. Received: 2 subgraphs"):
         Graph(serialize(model))
 
 
@@ -551,7 +551,7 @@ def test_an_int8_model_passes_the_audit() -> None:
 
 
 def with_float_island() -> bytes:
-    """int8, then DEQUANTIZE, a float ADD, QUANTIZE: what the converter leaves where an int8 form is missing."""
+    """int8, DEQUANTIZE, a float ADD, QUANTIZE: what the converter leaves where an int8 form is missing."""
     model = HandModel()
     window = model.window((1, 6))
     before = model.add(window, window, scale=0.2)
@@ -586,7 +586,7 @@ def test_float_input_and_output_are_refused() -> None:
 def test_an_activation_without_one_quantization_is_refused() -> None:
     model = HandModel()
     window = model.window((1, 6))
-    with pytest.raises(InputError, match=r"one quantization per activation tensor. Received: ADD"):
+    with pytest.raises(InputError, match=r"Received: ADD with the tensor .*no single quantization"):
         audit_int8(model.finish({"exit_01": model.add(window, window, scale=None)}))
 
 

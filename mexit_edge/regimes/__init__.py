@@ -2,11 +2,10 @@
 
 from mexit_edge.regimes.joint import Joint
 from mexit_edge.regimes.model import MultiExitModel
-from mexit_edge.regimes.recipe import BATCH_SIZE, adamw_cosine, restore_best_epoch
+from mexit_edge.regimes.recipe import adamw_cosine, restore_best_epoch
 from mexit_edge.regimes.regime import REGIMES, Regime, make_regime
 
 __all__ = [
-    "BATCH_SIZE",
     "REGIMES",
     "Joint",
     "MultiExitModel",

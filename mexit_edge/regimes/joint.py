@@ -30,6 +30,9 @@ class Joint(Regime):
     exit_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.exit_weights is not None:
+            # A list, as a .keras file gives it back, would make the regime unequal to the one saved.
+            object.__setattr__(self, "exit_weights", tuple(self.exit_weights))
         weights = self.exit_weights
         if weights is not None and (min(weights, default=0) < 0 or not sum(weights)):
             raise InputError(f"`exit_weights` must be >= 0 with a positive sum. Received: {weights}.")

@@ -6,11 +6,10 @@ import keras
 
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-3
-BATCH_SIZE = 64
 
 
 def adamw_cosine(
-    n_windows: int, epochs: int, batch_size: int = BATCH_SIZE, learning_rate: float = LEARNING_RATE
+    n_windows: int, epochs: int, batch_size: int = 64, learning_rate: float = LEARNING_RATE
 ) -> keras.optimizers.Optimizer:
     """Return AdamW whose learning rate falls to zero along a cosine over the whole training.
 

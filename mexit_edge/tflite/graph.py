@@ -150,7 +150,7 @@ class Graph:
             return np.frombuffer(bytes(bytearray(data)), _NUMPY_TYPES[tensor.dtype]).reshape(tensor.shape)
         except ValueError as error:
             raise InputError(
-                f"tensor {index} must hold as many values as its shape {tensor.shape} says. Received: {error}."
+                f"tensor {index} must have as many values as its shape {tensor.shape}. Received: {error}."
             ) from error
 
     def _tensor(self, index: int, raw: Any) -> Tensor:
