@@ -46,20 +46,23 @@ def recorded_calls(runtime: Runtime, windows: np.ndarray) -> list[tuple[LoadedMo
     return calls
 
 
-def recorded_batches(runtime: Runtime, windows: np.ndarray) -> list[tuple[LoadedModel, list]]:
-    """Return the batched calls that `infer_batch` makes: model and input arrays."""
-    calls: list[tuple[LoadedModel, list]] = []
+def recorded_batches(runtime: Runtime, windows: np.ndarray) -> list[Callable[[], object]]:
+    """Return the bare batched engine calls that `infer_batch` makes, with their inputs ready."""
+    calls: list[Callable[[], object]] = []
+    # LiteRT's batched call stands in `_compute`; engines that know no batch are called window by window.
+    name = "_compute" if runtime.engine in ("litert-xnnpack", "litert-reference") else "run_batch"
     for step in runtime._steps:
-        original = step.model.run_batch
+        original = getattr(step.model, name)
 
-        def recording(inputs, model=step.model, original=original):
-            calls.append((model, [value.copy() for value in inputs]))
+        def recording(inputs, original=original):
+            kept = [value.copy() for value in inputs]
+            calls.append(lambda: original(kept))
             return original(inputs)
 
-        step.model.run_batch = recording
+        setattr(step.model, name, recording)
     runtime.infer_batch(windows)
     for step in runtime._steps:
-        del step.model.run_batch
+        delattr(step.model, name)
     return calls
 
 
@@ -111,7 +114,7 @@ def main() -> None:
         batches = recorded_batches(runtime, batch_windows)
         batch = by_turns(
             lambda runtime=runtime, windows=batch_windows: runtime.infer_batch(windows),
-            lambda batches=batches: [model.run_batch(inputs) for model, inputs in batches],
+            lambda batches=batches: [call() for call in batches],
             max(5, options.repeats // (4 if slow else 1)),
         )
         decisions = runtime.infer_batch(windows)

@@ -364,7 +364,7 @@ def long_skip_network() -> Any:
 
 
 def residual_network() -> Any:
-    """A residual sum that feeds both a head and a convolution, which the newer quantizer leaves in float."""
+    """A residual sum that feeds both a head and a convolution."""
     import keras
     from keras import layers
 

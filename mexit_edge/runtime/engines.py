@@ -20,7 +20,7 @@ from mexit_edge.tflite import Graph, batchable
 
 Int8 = NDArray[np.int8]
 ENGINES = ("litert-xnnpack", "litert-builtin", "litert-reference", "tflm")
-BATCH = 256
+BATCH = 256  # windows per call of an interpreter that takes several
 
 
 class LoadedModel(ABC):
@@ -116,6 +116,12 @@ class LiteRTModel(LoadedModel):
         # FULLY_CONNECTED of the built-in kernels rounds a batch differently, by one step now and then.
         if self._kernels == "builtin":
             return super().run_batch(inputs)
+        starts = range(0, len(inputs[0]), BATCH)
+        parts = [self._compute([value[start : start + BATCH] for value in inputs]) for start in starts]
+        return parts[0] if len(parts) == 1 else [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+    def _compute(self, inputs: Sequence[Int8]) -> list[Int8]:
+        """Compute at most `BATCH` windows in one call of the interpreter."""
         n = len(inputs[0])
         self._resize(n)
         details = self._batch.get_input_details()

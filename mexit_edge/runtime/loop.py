@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from mexit_edge.bundle import Bundle
 from mexit_edge.errors import InputError
 from mexit_edge.exits import Score, make_score, passes
-from mexit_edge.runtime.engines import BATCH, LoadedModel, open_model
+from mexit_edge.runtime.engines import LoadedModel, open_model
 from mexit_edge.runtime.input import InputQuantizer
 
+CHUNK = 4096  # windows whose boundary tensors `infer_batch` keeps at a time
 NEVER = 1 << 31  # a threshold above every integer score
 
 
@@ -172,8 +173,8 @@ class Runtime:
         before = self.invocations
         label = np.empty(len(windows), np.int64)
         left_at = np.empty(len(windows), np.int64)
-        for start in range(0, len(windows), BATCH):
-            chunk = slice(start, start + BATCH)
+        for start in range(0, len(windows), CHUNK):
+            chunk = slice(start, start + CHUNK)
             self._decide_chunk(windows[chunk], label[chunk], left_at[chunk])
         invocations = tuple(
             after - at_first for after, at_first in zip(self.invocations, before, strict=True)
@@ -195,14 +196,11 @@ class Runtime:
         self.quantizer.check(windows, "windows", batch=True)
         if not len(windows):
             raise InputError("`windows` must hold at least one window. Received: none.")
-        parts: list[dict[str, NDArray[np.int8]]] = []
-        for start in range(0, len(windows), BATCH):
-            live = {self._input: self.quantizer.quantize(windows[start : start + BATCH])}
-            for step in self._steps:
-                outputs = step.model.run_batch([live[name] for name in step.inputs])
-                live |= dict(zip(step.outputs, outputs, strict=True))
-            parts.append(live)
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        live = {self._input: self.quantizer.quantize(windows)}
+        for step in self._steps:
+            outputs = step.model.run_batch([live[name] for name in step.inputs])
+            live |= dict(zip(step.outputs, outputs, strict=True))
+        return live
 
     def all_logits(self, windows: NDArray[Any]) -> NDArray[np.int8]:
         """Return (n, E, classes) int8 logits of every exit, whatever its scores."""

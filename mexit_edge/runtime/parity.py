@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mexit_edge.bundle import Bundle
 from mexit_edge.errors import InputError
-from mexit_edge.runtime.engines import BATCH, open_model
+from mexit_edge.runtime.engines import open_model
 from mexit_edge.runtime.loop import Runtime
 from mexit_edge.tflite import Graph
 
@@ -54,12 +54,8 @@ def staged_against_whole(
     staged = runtime.all_logits(windows)
     graph = Graph(whole)
     places = [graph.outputs.index(graph.signature_outputs[name]) for name in bundle.manifest.exits]
-    model = open_model(engine, whole)
-    parts = []
-    for start in range(0, len(windows), BATCH):
-        outputs = model.run_batch([runtime.quantizer.quantize(windows[start : start + BATCH])])
-        parts.append(np.stack([outputs[place] for place in places], axis=1))
-    return _rows(engine, bundle, staged, np.concatenate(parts))
+    outputs = open_model(engine, whole).run_batch([runtime.quantizer.quantize(windows)])
+    return _rows(engine, bundle, staged, np.stack([outputs[place] for place in places], axis=1))
 
 
 def verify_golden(bundle: Bundle, engine: str) -> tuple[tuple[ExitParity, ...], int]:
