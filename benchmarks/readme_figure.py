@@ -26,6 +26,7 @@ def main() -> None:
     left, right = figure.subplots(1, 2)
     plot_tradeoff(simulation, ax=left)
     plot_exit_shares(simulation, ax=right)
+    (ROOT / "docs").mkdir(exist_ok=True)
     figure.savefig(ROOT / "docs" / "tradeoff.svg", metadata={"Date": None})
 
 

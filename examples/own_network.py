@@ -1,4 +1,4 @@
-"""Exits attached to one's own functional Keras network, trained on plain arrays.
+"""Exits attached to one's own functional Keras network.
 
 python examples/own_network.py [FOLDER]
 """
@@ -29,22 +29,24 @@ def my_network(time: int, channels: int, n_classes: int) -> keras.Model:
 
 def main(folder: str | Path) -> None:
     rng = np.random.default_rng(0)
-    y = rng.integers(3, size=1200)
-    phase = 2 * np.pi * (np.arange(48) * np.asarray([0.05, 0.1, 0.2])[y][:, None] + rng.random((1200, 1)))
-    x = np.sin(phase)[..., None] + rng.normal(0, 0.4, (1200, 48, 1))
-    train, test = slice(0, 900), slice(900, None)
+    y = rng.integers(3, size=1600)
+    phase = 2 * np.pi * (np.arange(48) * np.asarray([0.05, 0.1, 0.2])[y][:, None] + rng.random((1600, 1)))
+    x = np.sin(phase)[..., None] + rng.normal(0, 0.6, (1600, 48, 1))
+    machine = rng.integers(8, size=1600)
+    windows = mx.Windows.from_arrays(x, y, subject=machine, name="three tones")
+    split = mx.data.split_by_subject(windows, seed=0)
 
     network = mx.attach_exits(my_network(48, 1, 3), at=["early", "residual"])
     model = mx.MultiExitModel(network)
     model.compile(optimizer=keras.optimizers.Adam(3e-3))
-    model.fit(x[train], y[train], validation_data=(x[test], y[test]), epochs=8, verbose=2)
+    model.fit(split.train, validation_data=split.validation, epochs=10, batch_size=32, verbose=2)
 
-    bundle = mx.export(model, representative=x[:200].astype(np.float32), name="my_network")
-    for stage in bundle.manifest.stages:
-        print(f"{stage.exit}: {stage.macs:,} MACs, {stage.flash_bytes:,} bytes of flash")
+    bundle = mx.export(model, representative=split.train, name="my_network")
+    bundle = mx.calibrate(bundle, split.calibration, max_drop=0.02)
+    print(mx.simulate(bundle, split.test))
     path = bundle.save(Path(folder) / "my_network")
-    decision = mx.Runtime(path).infer(x[test][0])
-    print(f"{path} says class {decision.label} (it is {y[test][0]}) at exit {decision.exit}")
+    decision = mx.Runtime(path).infer(split.test.x[0])
+    print(f"{path}: class {decision.label} (it is {split.test.y[0]}) at exit {decision.exit}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from mexit_edge.errors import InputError
+from mexit_edge.errors import InputError, RunError
 
 
 def sha256(data: bytes) -> str:
@@ -47,22 +47,36 @@ def written_whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     The block may make a file or a folder of the temporary name. Until the renaming an existing artefact is
     untouched; when anything fails or interrupts, the temporary one is removed and the old one is still whole.
 
+    A file is replaced in one step. A folder takes two, the old one aside and the new one in; when the process
+    is killed or the power fails between them, both are whole in the folder ``.NAME.XXXXXXXX`` beside
+    ``path``, the old one under the name ``replaced``, and have to be renamed by hand.
+
     Args:
         path: the final name.
         overwrite: whether an existing ``path`` may be replaced.
 
     Raises:
         InputError: ``path`` exists and ``overwrite`` is False.
+        RunError: neither the new one could be put in place nor the old one put back; says where both are.
     """
     refuse_existing(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     workshop = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    fresh = workshop / path.name
+    fresh, aside = workshop / path.name, workshop / "replaced"
     try:
         yield fresh
-        _put_in_place(fresh, path, aside=workshop / "replaced")
+        _put_in_place(fresh, path, aside)
+    except BaseException as error:
+        if aside.exists() and not path.exists():
+            raise RunError(
+                f"`{path}` must be put back by hand: its renaming was cut short twice. Received: {error!r}. "
+                f"Rename {aside}, the old one, or {fresh}, the new one."
+            ) from error
+        raise
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        # Never the last copy: as long as nothing stands at `path`, what was put aside stays.
+        if path.exists() or not aside.exists():
+            shutil.rmtree(workshop, ignore_errors=True)
 
 
 def _put_in_place(fresh: Path, path: Path, aside: Path) -> None:

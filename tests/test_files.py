@@ -129,6 +129,31 @@ def test_an_interrupt_around_each_renaming_leaves_one_whole_folder(
     assert names(tmp_path) == {"bundle"}
 
 
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), OSError(errno.EACCES, "denied")], ids=["interrupt", "denied"]
+)
+def test_a_renaming_back_that_fails_too_keeps_both_folders_and_names_them(tmp_path, monkeypatch, error):
+    target = make_folder(tmp_path / "bundle", old="1")
+    rename, calls = Path.rename, []
+
+    def failing(self, goal):
+        calls.append(self)
+        if len(calls) > 1:
+            raise error
+        return rename(self, goal)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with (
+        pytest.raises(RunError, match=r"must be put back by hand.*Received: ") as caught,
+        written_whole(target, overwrite=True) as fresh,
+    ):
+        make_folder(fresh, new="2")
+    assert caught.value.__cause__ is error
+    fresh, aside = calls[1:]
+    assert f"Rename {aside}, the old one, or {fresh}, the new one." in str(caught.value)
+    assert (names(aside), names(fresh)) == ({"old"}, {"new"})
+
+
 def test_overwriting_a_link_to_a_folder_spares_what_it_points_to(tmp_path):
     elsewhere = make_folder(tmp_path / "elsewhere", precious="1")
     link = tmp_path / "bundle"

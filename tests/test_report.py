@@ -331,7 +331,7 @@ def test_page_holds_every_section_in_order_with_alt_texts_and_titles(drawn):
         "subjects 1, 3, 5, 7 windows 1,412",
         "learning_rate: 0.001",
         "class_weight not set",
-        "upper 90 % bound of that loss 0.94 points",
+        "upper 90 % bound of what is lost, gains not counted, windows taken as independent 0.94 points",
     ):
         assert expected in text
 

@@ -78,7 +78,6 @@ def test_a_sensor_knows_its_groups_shape_and_hop(phone):
     assert phone.n_channels == 7
     assert phone.shape == (32, 7)
     assert phone.groups == ((0, 1, 2), (3, 4, 5), (6,))
-    assert phone.hop_ms == 320.0
 
 
 def test_with_windowing_changes_nothing_else(phone):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,9 +29,22 @@ from mexit_edge.exits import (
 )
 from mexit_edge.runtime import Runtime, available_engines, reference_engine, verify_golden
 from mexit_edge.signals import Sensor, Windows
-from mexit_edge.simulate import Simulation, calibrate, make_golden, quality_of, simulate
+from mexit_edge.simulate import (
+    Simulation,
+    calibrate,
+    make_golden,
+    quality_of,
+    raw_windows,
+    seen_subjects,
+    simulate,
+)
 
 ENGINE = "litert-reference"
+
+
+def simulate_seen(bundle: Bundle, windows: Windows, **options: str) -> Simulation:
+    """Look at windows that the bundle was made with, where that is not the point of the test."""
+    return simulate(bundle, windows, allow_seen=True, **options)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +64,7 @@ def calibrated(bundle: Bundle, calibration: Windows) -> Bundle:
 
 @pytest.fixture(scope="module")
 def simulation(calibrated: Bundle) -> Simulation:
-    return simulate(calibrated, synthetic_windows(500, seed=22, noise=1.5), engine=ENGINE)
+    return simulate_seen(calibrated, synthetic_windows(500, seed=22, noise=1.5), engine=ENGINE)
 
 
 # --- Simulation ---------------------------------------------------------------------------------------------
@@ -58,7 +72,7 @@ def simulation(calibrated: Bundle) -> Simulation:
 
 @EACH_ENGINE
 def test_invocations_equal_the_exit_counts(calibrated: Bundle, engine: str) -> None:
-    result = simulate(calibrated, synthetic_windows(300, seed=22, noise=1.5), engine=engine)
+    result = simulate_seen(calibrated, synthetic_windows(300, seed=22, noise=1.5), engine=engine)
     assert result.engine == engine
     assert result.invocations == tuple(int((result.exit >= number).sum()) for number in (1, 2, 3))
     assert result.invocations[0] == 300 > result.invocations[1] > 0
@@ -114,17 +128,17 @@ def test_tradeoff_runs_from_the_first_exit_to_the_last(simulation: Simulation) -
 
 def test_the_summary_says_what_was_measured_and_what_estimated(calibrated: Bundle) -> None:
     windows = synthetic_windows(60, seed=22, noise=1.5)
-    plain = str(simulate(calibrated, windows, engine=ENGINE))
+    plain = str(simulate_seen(calibrated, windows, engine=ENGINE))
     assert plain.startswith("60 windows of synthetic, executed on int8 stages (litert-reference)")
     assert all(name in plain for name in ("exit_01", "exit_02", "exit_03", "policy"))
     assert "stimated" not in plain
-    on_device = str(simulate(calibrated, windows, engine=ENGINE, device="nucleo-l4r5zi"))
+    on_device = str(simulate_seen(calibrated, windows, engine=ENGINE, device="nucleo-l4r5zi"))
     assert on_device.startswith(plain)
     assert "Estimated on nucleo-l4r5zi" in on_device
 
 
 def test_without_a_policy_everything_runs(bundle: Bundle) -> None:
-    result = simulate(bundle, synthetic_windows(40), engine=ENGINE)
+    result = simulate_seen(bundle, synthetic_windows(40), engine=ENGINE)
     assert set(result.exit) == {3}
     assert result.invocations == (40, 40, 40)
     assert result.drop == 0
@@ -132,19 +146,19 @@ def test_without_a_policy_everything_runs(bundle: Bundle) -> None:
 
 
 def test_the_default_engine_stands_for_the_device(bundle: Bundle) -> None:
-    assert simulate(bundle, synthetic_windows(8)).engine == reference_engine()
+    assert simulate_seen(bundle, synthetic_windows(8)).engine == reference_engine()
 
 
 def test_floats_are_taken_where_no_counts_are_known() -> None:
     sensor = replace(SENSOR, units_per_count=None)
     plain = bundle_of(hand_whole(), sensor=sensor)
     windows = synthetic_windows(40, sensor=sensor)
-    result = simulate(plain, windows, engine=ENGINE)
+    result = simulate_seen(plain, windows, engine=ENGINE)
     np.testing.assert_array_equal(result.logits, Runtime(plain, ENGINE).all_logits(windows.x))
 
 
 def test_the_room_can_be_called(bundle: Bundle) -> None:
-    windows = synthetic_windows(8)
+    windows = synthetic_windows(8, name="elsewhere")
     first, second = mexit_edge.simulate(bundle, windows), simulate(bundle, windows)
     np.testing.assert_array_equal(first.logits, second.logits)
 
@@ -175,16 +189,21 @@ def other_length() -> Windows:
     return synthetic_windows(8, sensor=SENSOR.with_windowing(16, 8))
 
 
+def other_rate() -> Windows:
+    return synthetic_windows(8, sensor=replace(SENSOR, sampling_rate_hz=2 * SENSOR.sampling_rate_hz))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (other_classes, r"bundle's classes \(lie, sit, stand, walk\). Received: a, b, c, d"),
-        (other_units, "bundle's channels, units and length"),
-        (other_length, "bundle's channels, units and length"),
-        (lambda: synthetic_windows(8, sensor=Sensor.plain(3, 32)), "bundle's channels, units and length"),
+        (other_units, "bundle's `units`"),
+        (other_length, "bundle's `window`"),
+        (other_rate, "bundle's `sampling_rate_hz`"),
+        (lambda: synthetic_windows(8, sensor=Sensor.plain(3, 32)), "bundle's `channels`"),
         (lambda: synthetic_windows(8).take(np.zeros(0, int)), "at least one window"),
     ],
-    ids=["classes", "units", "length", "channels", "empty"],
+    ids=["classes", "units", "length", "rate", "channels", "empty"],
 )
 @pytest.mark.parametrize("verb", [simulate, calibrate, make_golden])
 def test_windows_that_do_not_fit_are_refused(
@@ -197,7 +216,7 @@ def test_windows_that_do_not_fit_are_refused(
 def test_unknown_names_are_refused(bundle: Bundle) -> None:
     windows = synthetic_windows(8, name="elsewhere")
     with pytest.raises(InputError, match="Did you mean 'litert-reference'"):
-        simulate(bundle, windows, engine="litert-referense")
+        simulate_seen(bundle, windows, engine="litert-referense")
     with pytest.raises(InputError, match="`score` must be one of"):
         calibrate(bundle, windows, score="softness")
     with pytest.raises(InputError, match="`device` must"):
@@ -221,7 +240,7 @@ def test_the_limit_holds_on_the_calibration_windows(
     assert policy.score == score
     assert policy.calibration.drop_upper <= max_drop
     # Once more by running it.
-    result = simulate(made, calibration, engine=ENGINE)
+    result = simulate_seen(made, calibration, engine=ENGINE)
     assert result.drop == pytest.approx(policy.calibration.drop)
     assert result.drop <= max_drop
     units = [make_score(score, stage.outputs[0].scale, N_CLASSES).unit for stage in made.manifest.stages]
@@ -231,7 +250,7 @@ def test_the_limit_holds_on_the_calibration_windows(
 
 def test_a_wider_limit_never_costs_more(bundle: Bundle, calibration: Windows) -> None:
     macs = [
-        simulate(
+        simulate_seen(
             calibrate(bundle, calibration, max_drop=limit, engine=ENGINE), calibration, engine=ENGINE
         ).mean_macs
         for limit in (0.0, 0.02, 0.1, 1.0)
@@ -243,7 +262,7 @@ def test_a_wider_limit_never_costs_more(bundle: Bundle, calibration: Windows) ->
 
 def test_never_leaving_is_a_threshold_above_every_score(bundle: Bundle, calibration: Windows) -> None:
     made = calibrate(bundle, calibration, max_drop=0.0, engine=ENGINE)
-    result = simulate(made, calibration, engine=ENGINE)
+    result = simulate_seen(made, calibration, engine=ENGINE)
     assert set(result.exit) == {3}
     assert result.drop == 0
     assert made.manifest.policy is not None
@@ -259,7 +278,7 @@ def test_no_cheaper_thresholds_exist(bundle: Bundle) -> None:
     assert made.manifest.policy is not None
     assert made.manifest.policy.calibration is not None
     assert made.manifest.policy.calibration.exact
-    result = simulate(made, windows, engine=ENGINE)
+    result = simulate_seen(made, windows, engine=ENGINE)
     weights = balanced_weights(windows.y)
     right = result.predicted == windows.y[:, None]
     # What the final exit gets right and an earlier one does not; gains earn nothing.
@@ -281,13 +300,15 @@ def test_no_cheaper_thresholds_exist(bundle: Bundle) -> None:
 def test_subjects_of_training_are_refused(bundle: Bundle, subjects: tuple[int, ...]) -> None:
     windows = synthetic_windows(120).of_subjects(subjects)
     seen = sorted(set(subjects) & {0, 1})
-    with pytest.raises(InputError, match=rf"not used in training.*subjects {', '.join(map(str, seen))}"):
+    with pytest.raises(
+        InputError, match=rf"new to the bundle.* Received: {', '.join(map(str, seen))} of synthetic"
+    ):
         calibrate(bundle, windows)
 
 
 def test_subjects_of_validation_are_refused() -> None:
     made = bundle_of(hand_whole(), training=Training(data="synthetic", validation_subjects=(4,)))
-    with pytest.raises(InputError, match="Received: subjects 4"):
+    with pytest.raises(InputError, match="Received: 4 of synthetic, from its validation set"):
         calibrate(made, synthetic_windows(60))
     assert calibrate(made, synthetic_windows(60).of_subjects([2, 3]), engine=ENGINE).manifest.policy
 
@@ -328,7 +349,7 @@ def test_one_exit_needs_no_thresholds() -> None:
     made = calibrate(alone, synthetic_windows(40), engine=ENGINE)
     assert made.manifest.policy is not None
     assert made.manifest.policy.thresholds_int == ()
-    result = simulate(made, synthetic_windows(40), engine=ENGINE)
+    result = simulate_seen(made, synthetic_windows(40), engine=ENGINE)
     assert set(result.exit) == {1}
     macs, quality = result.tradeoff()
     assert macs.tolist() == [1000.0]
@@ -360,3 +381,58 @@ def test_golden_vectors_are_the_same_every_time(calibrated: Bundle, calibration:
     assert second is not None
     assert first.to_bytes() == second.to_bytes()
     assert len(make_golden(calibrated, synthetic_windows(5), 12).golden.windows) == 5
+
+
+@pytest.mark.parametrize("name", ["training", "validation", "calibration"])
+def test_a_test_on_seen_subjects_is_refused_unless_asked_for(bundle: Bundle, name: str) -> None:
+    windows = synthetic_windows(90)
+    made = bundle_of(
+        hand_whole(),
+        training=Training(
+            data="synthetic",
+            train_subjects=(0,) if name == "training" else (),
+            validation_subjects=(0,) if name == "validation" else (),
+        ),
+    )
+    if name == "calibration":
+        made = calibrate(made, windows.of_subjects([0]), engine=ENGINE)
+    assert seen_subjects(made.manifest, "synthetic") == {name: (0,)}
+    assert seen_subjects(made.manifest, "another") == {}
+    with pytest.raises(InputError, match=f"Received: 0 of synthetic, from its {name} set"):
+        simulate(made, windows, engine=ENGINE)
+    assert len(simulate(made, windows, engine=ENGINE, allow_seen=True)) == 90
+    assert len(simulate(made, windows.of_subjects([1, 2]), engine=ENGINE)) > 0
+
+
+def test_counts_are_the_bundles_whatever_the_windows_were_counted_in() -> None:
+    grid = replace(SENSOR, units_per_count=(1 / 4096,) * SENSOR.n_channels)
+    coarse = replace(SENSOR, units_per_count=(1 / 256,) * SENSOR.n_channels)
+    made = bundle_of(hand_whole(), sensor=grid)
+    windows = synthetic_windows(40, sensor=grid)
+    same = replace(windows, sensor=coarse)
+    np.testing.assert_array_equal(raw_windows(made, same), raw_windows(made, windows))
+    unknown = replace(windows, sensor=SENSOR)
+    np.testing.assert_array_equal(raw_windows(made, unknown), raw_windows(made, windows))
+
+
+def test_without_a_policy_nothing_is_said_of_one(bundle: Bundle) -> None:
+    result = simulate_seen(bundle, synthetic_windows(60), engine=ENGINE)
+    assert not result.has_policy
+    assert quality_of(result).policy is None
+    assert "There is no policy" in str(result)
+
+
+def test_the_interval_of_one_subject_is_unknown(calibrated: Bundle) -> None:
+    result = simulate_seen(calibrated, synthetic_windows(60).of_subjects([3]), engine=ENGINE)
+    assert result.drop_interval is None
+    assert "interval unknown" in result.drop_sentence
+    policy = quality_of(result).policy
+    assert policy is not None
+    assert policy.drop_low is policy.drop_high is policy.drop_level is None
+
+
+def test_a_path_is_as_good_as_a_bundle(calibrated: Bundle, tmp_path: Path) -> None:
+    windows = synthetic_windows(30)
+    path = calibrated.save(tmp_path / "made")
+    from_path = simulate(path, windows, engine=ENGINE, allow_seen=True)
+    np.testing.assert_array_equal(from_path.label, simulate_seen(calibrated, windows, engine=ENGINE).label)

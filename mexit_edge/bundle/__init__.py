@@ -4,6 +4,7 @@ from mexit_edge.bundle.bundle import Bundle
 from mexit_edge.bundle.card import model_card
 from mexit_edge.bundle.golden import Golden
 from mexit_edge.bundle.schema import (
+    ENGINES,
     SCHEMA_VERSION,
     Calibration,
     ExitQuality,
@@ -22,6 +23,7 @@ from mexit_edge.bundle.schema import (
 )
 
 __all__ = [
+    "ENGINES",
     "SCHEMA_VERSION",
     "Bundle",
     "Calibration",

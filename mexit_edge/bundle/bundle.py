@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import struct
+import os
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -17,12 +18,15 @@ from mexit_edge.bundle.card import model_card
 from mexit_edge.bundle.golden import Golden
 from mexit_edge.bundle.schema import GoldenSpec, Manifest
 from mexit_edge.errors import InputError
-from mexit_edge.files import sha256, written_whole
+from mexit_edge.files import refuse_existing, sha256, written_whole
 
 MANIFEST = "manifest.json"
+# In the form of sha256sum, which makes it anew after a deliberate change of the manifest.
+CHECKSUM = "manifest.json.sha256"
 GOLDEN = "golden.npz"
 CARD = "model_card.md"
 MAX_MANIFEST_BYTES = 1 << 20
+MAX_CHECKSUM_BYTES = 1 << 10
 MAX_FILE_BYTES = 64 << 20
 # What zipfile raises on a damaged, encrypted or hostile archive; OSError where an offset leaves the file.
 DAMAGED_ZIP = (
@@ -59,17 +63,52 @@ class Bundle:
             )
         for spec, content in zip(self.manifest.stages, self.stages, strict=True):
             _unchanged(content, spec.sha256, spec.file)
+        if self.golden is not None:
+            self.golden.check_fit(self.manifest)
 
     def with_manifest(self, **changes: Any) -> Bundle:
-        """Return the bundle with these fields of its manifest replaced, and the whole checked again."""
+        """Return the bundle with these fields of its manifest replaced, and the whole checked again.
+
+        Another policy drops the quality and the golden vectors, which were made under the old one, unless
+        they are passed too.
+        """
         fields = {name: getattr(self.manifest, name) for name in type(self.manifest).model_fields}
+        if changes.get("policy", self.manifest.policy) != self.manifest.policy:
+            fields |= {"quality": None, "golden": None}
         manifest = Manifest(**(fields | changes))
         return replace(self, manifest=manifest, golden=self.golden if manifest.golden else None)
 
     def with_golden(self, golden: Golden) -> Bundle:
         """Return the bundle with golden vectors."""
         spec = GoldenSpec(file=GOLDEN, sha256=sha256(golden.to_bytes()), n_windows=len(golden.windows))
-        return replace(self.with_manifest(golden=spec), golden=golden)
+        return replace(self, manifest=self.manifest.model_copy(update={"golden": spec}), golden=golden)
+
+    @staticmethod
+    def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
+        """Return where `save` would write, after checking that it may: worth asking before a long training.
+
+        Args:
+            path: as for `save`.
+            overwrite: as for `save`.
+
+        Raises:
+            InputError: as for `save`; or the folder it would stand in cannot be written to.
+        """
+        target = Path(path)
+        if not target.name:
+            raise InputError(f"`path` must name a bundle. Received: {str(path)!r}. Use `NAME.mexit`.")
+        if target.suffix not in (".mexit", ".zip"):
+            target = target.with_name(target.name + ".mexit")
+        refuse_existing(target, overwrite=overwrite)
+        if target.exists() and not _may_be_replaced(target):
+            raise InputError(
+                f"`path` with `overwrite=True` must be an existing bundle. Received: {target}, without a "
+                f"{MANIFEST}. Choose another name."
+            )
+        nearest = next(folder for folder in target.absolute().parents if folder.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            raise InputError(f"`path` must stand in a folder that can be written to. Received: {nearest}.")
+        return target
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the bundle whole: an interrupt or a full disk leaves an existing one as it was.
@@ -84,14 +123,7 @@ class Bundle:
         Raises:
             InputError: ``path`` exists and ``overwrite`` is False, or is something other than a bundle.
         """
-        target = Path(path)
-        if target.suffix not in (".mexit", ".zip"):
-            target = target.with_name(target.name + ".mexit")
-        if overwrite and target.exists() and not _may_be_replaced(target):
-            raise InputError(
-                f"`path` with `overwrite=True` must be an existing bundle. Received: {target}, without a "
-                f"{MANIFEST}. Choose another name."
-            )
+        target = self.check_target(path, overwrite=overwrite)
         with written_whole(target, overwrite=overwrite) as fresh:
             if target.suffix == ".zip":
                 with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -108,6 +140,8 @@ class Bundle:
     @classmethod
     def load(cls, path: str | Path) -> Bundle:
         """Read a bundle and check everything: schema, names, sizes and hashes.
+
+        The hashes find damage and accidents. Whoever changes a file on purpose can change its hash too.
 
         Args:
             path: a folder or a .zip.
@@ -133,17 +167,14 @@ class Bundle:
 
     @classmethod
     def _assemble(cls, source: Path, read: Callable[[str, int], bytes]) -> Bundle:
-        manifest = _parse(read(MANIFEST, MAX_MANIFEST_BYTES), source)
+        text = read(MANIFEST, MAX_MANIFEST_BYTES)
+        checksum = read(CHECKSUM, MAX_CHECKSUM_BYTES)[:64].decode("ascii", "replace")
+        manifest = _parse(_unchanged(text, checksum, MANIFEST, stated_in=CHECKSUM), source)
         stages = tuple(read(stage.file, MAX_FILE_BYTES) for stage in manifest.stages)
         golden = None
         if manifest.golden is not None:
             spec = manifest.golden
             golden = Golden.from_bytes(_unchanged(read(spec.file, MAX_FILE_BYTES), spec.sha256, spec.file))
-            if len(golden.windows) != spec.n_windows:
-                raise InputError(
-                    f"`{spec.file}` must hold the {spec.n_windows} windows that the manifest states. "
-                    f"Received: {len(golden.windows)}."
-                )
         return cls(manifest, stages, golden)
 
     def _files(self) -> dict[str, bytes]:
@@ -151,8 +182,10 @@ class Bundle:
         # The golden vectors are packed anew, and another zlib may pack them into other bytes.
         whole = self.with_manifest(golden=None) if self.golden is None else self.with_golden(self.golden)
         manifest = whole.manifest
+        text = (manifest.model_dump_json(indent=1) + "\n").encode()
         files = {
-            MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode(),
+            MANIFEST: text,
+            CHECKSUM: f"{sha256(text)}  {MANIFEST}\n".encode(),
             CARD: model_card(manifest).encode(),
         }
         files |= {spec.file: content for spec, content in zip(manifest.stages, self.stages, strict=True)}
@@ -186,10 +219,10 @@ def _parse(text: bytes, source: Path) -> Manifest:
         ) from error
 
 
-def _unchanged(content: bytes, expected: str, name: str) -> bytes:
+def _unchanged(content: bytes, expected: str, name: str, stated_in: str = "the manifest") -> bytes:
     if sha256(content) != expected:
         raise InputError(
-            f"`{name}` must have the sha256 that the manifest states, {expected[:12]}... "
+            f"`{name}` must have the sha256 that {stated_in} states, {expected[:12]}... "
             f"Received: {sha256(content)[:12]}... The file was changed or damaged; export or copy it again."
         )
     return content

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mexit_edge.bundle.schema import ENGINES, Manifest
 from mexit_edge.errors import InputError
 
 MAX_BYTES = 64 << 20
@@ -32,6 +34,36 @@ class Golden:
     reference: str
     labels: dict[str, NDArray[np.int64]]
     exits: dict[str, NDArray[np.int64]]
+
+    def check_fit(self, manifest: Manifest) -> None:
+        """Check that these can be the golden vectors of this manifest's bundle.
+
+        Raises:
+            InputError: names what does not fit.
+        """
+        n, spec = len(self.windows), manifest.golden
+        if spec is not None and n != spec.n_windows:
+            raise _misfit("windows", f"the {spec.n_windows} windows that the manifest states", n)
+        window = (manifest.sensor.window, len(manifest.sensor.channels))
+        if self.windows.shape[1:] != window:
+            raise _misfit("windows", f"windows of the sensor's shape {window}", self.windows.shape[1:])
+        engines = sorted({self.reference, *self.labels, *self.exits})
+        if not set(engines) <= set(ENGINES) or self.labels.keys() != self.exits.keys():
+            raise _misfit("label", f"a label and an exit per engine of {', '.join(ENGINES)}", engines)
+        stages = manifest.stages
+        elements = {
+            tensor.name: prod(tensor.shape) for stage in stages for tensor in (*stage.inputs, *stage.outputs)
+        }
+        for name, values in self.tensors.items():
+            if len(values) != n or values.size != n * elements.get(name, -1):
+                raise _misfit("tensor", "tensors of the manifest, one per window", (name, values.shape))
+        for kind, several, low, high in (
+            ("label", self.labels, 0, len(manifest.classes) - 1),
+            ("exit", self.exits, 1, len(stages)),
+        ):
+            for engine, values in several.items():
+                if values.shape != (n,) or ((values < low) | (values > high)).any():
+                    raise _misfit(f"{kind}.{engine}", f"{n} integers between {low} and {high}", values)
 
     def to_bytes(self) -> bytes:
         """Return the golden vectors as a compressed .npz."""
@@ -100,3 +132,7 @@ class Golden:
                         f"({len(windows)}). Received: {values.dtype} of shape {values.shape}."
                     )
         return cls(windows, tensors, reference, labels, exits)
+
+
+def _misfit(name: str, expected: str, received: object) -> InputError:
+    return InputError(f"`{name}` of the golden vectors must hold {expected}. Received: {received}.")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
+from mexit_edge.errors import unknown_name
+from mexit_edge.exits import SCORES
 from mexit_edge.signals import Normalisation, Sensor
 
 SCHEMA_VERSION: Literal[1] = 1
 MAX_STAGES = 64
+# What may execute a bundle: LiteRT with three sets of kernels, and TFLM.
+ENGINES = ("litert-xnnpack", "litert-builtin", "litert-reference", "tflm")
 
 # A plain file name: no separator, no leading dot, so that no path can leave the bundle's folder.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$")]
@@ -150,9 +155,9 @@ class PolicyQuality(Spec):
     accuracy: Share
     balanced_accuracy: Share
     drop: FiniteFloat
-    drop_low: FiniteFloat
-    drop_high: FiniteFloat
-    drop_level: Share
+    drop_low: FiniteFloat | None
+    drop_high: FiniteFloat | None
+    drop_level: Share | None
     exit_shares: tuple[Share, ...]
     mean_macs: FiniteFloat
 
@@ -212,6 +217,8 @@ class Manifest(Spec):
             raise ValueError(f"`stages` must carry the exits {', '.join(expected)} in this order")
         if self.policy is not None and len(self.policy.thresholds) != n_exits - 1:
             raise ValueError(f"`policy` needs one threshold per early exit ({n_exits - 1})")
+        if self.policy is not None and self.policy.score not in SCORES:
+            raise unknown_name("score", self.policy.score, SCORES)
         if self.quality is not None and tuple(row.exit for row in self.quality.exits) != expected:
             raise ValueError(f"`quality` needs one row per exit ({', '.join(expected)})")
         # Sensor and Normalisation check their own fields.
@@ -220,6 +227,12 @@ class Manifest(Spec):
         n_channels = len(self.sensor.channels)
         if len(self.normalisation.scale) != n_channels or len(self.normalisation.offset) != n_channels:
             raise ValueError(f"`normalisation` needs one value per channel ({n_channels})")
+        window = (self.sensor.window, n_channels)
+        if prod(self.stages[0].inputs[0].shape) != prod(window):
+            raise ValueError(
+                f"the input of {self.stages[0].file}, {self.stages[0].inputs[0].shape}, must have as many "
+                f"elements as a window of the sensor, {window}"
+            )
         fixed = self.input.fixed_point
         if fixed is not None and not len(fixed.multiplier) == len(fixed.bias) == n_channels:
             raise ValueError(f"`fixed_point` needs one value per channel ({n_channels})")

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from mexit_edge.cli.settings import BUNDLES, EPOCHS, MAX_SEED, QUICK_EPOCHS, RunSettings
 from mexit_edge.errors import InputError
 
 EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
@@ -25,9 +26,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+KNOWN = "An unknown name lists the known ones."
+DEFAULTS = RunSettings()
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Engine = Annotated[
-    str | None, typer.Option(help="litert-xnnpack, litert-builtin, litert-reference or tflm; default: tflm.")
+    str | None,
+    typer.Option(
+        help=f"Engine that executes the stages. {KNOWN}  [default: the one that stands for the device]"
+    ),
+]
+Data = Annotated[str, typer.Option(help=f"Data set. {KNOWN}")]
+Device = Annotated[str, typer.Option(help=f"Device to estimate for. {KNOWN}")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=MAX_SEED, help="Of the split, the weights and the perturbations.")
 ]
 
 Command = Callable[..., None]
@@ -44,7 +56,9 @@ def guarded(command: Command) -> Command:
             _stop(f"Error: {error}", EXIT_INPUT)
         except KeyboardInterrupt:
             _stop("Interrupted. What was there before is still whole.", EXIT_INTERRUPTED)
-        except (OSError, RuntimeError, ValueError, MemoryError) as error:
+        except typer.Exit:
+            raise
+        except Exception as error:
             if os.environ.get("MEXIT_DEBUG"):
                 raise
             _stop(f"Failed: {type(error).__name__}: {error}\nSet MEXIT_DEBUG=1 for details.", EXIT_FAILED)
@@ -75,27 +89,34 @@ def _mexit(
     pass
 
 
-@app.command(epilog="Example: mexit run --data hapt --seed 1 --max-drop 0.005")
+@app.command(epilog="Example: mexit run --data hapt --seed 1 --max-drop 0.01")
 @guarded
 def run(
-    data: Annotated[str, typer.Option(help="Data set: hapt or watch.")] = "hapt",
-    backbone: Annotated[str, typer.Option(help="Network: dscnn.")] = "dscnn",
-    regime: Annotated[str, typer.Option(help="Training regime: joint.")] = "joint",
-    device: Annotated[str, typer.Option(help="Device to estimate for.")] = "nucleo-l4r5zi",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; default 45, with --quick 8.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights and the perturbations.")] = 0,
+    data: Data = DEFAULTS.data,
+    backbone: Annotated[str, typer.Option(help=f"Network. {KNOWN}")] = DEFAULTS.backbone,
+    regime: Annotated[str, typer.Option(help=f"Training regime. {KNOWN}")] = DEFAULTS.regime,
+    device: Device = DEFAULTS.device,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Epochs of training.  [default: {EPOCHS}, with --quick {QUICK_EPOCHS}]"),
+    ] = DEFAULTS.epochs,
+    seed: Seed = DEFAULTS.seed,
     max_drop: Annotated[
         float, typer.Option(help="Largest loss of balanced accuracy against the final exit; 0.01 is a point.")
-    ] = 0.005,
+    ] = DEFAULTS.max_drop,
     out: Annotated[
-        Path | None, typer.Option(help="Bundle to write; default: a new name in tflite_models/.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an existing bundle of that name.")] = False,
+        Path | None, typer.Option(help=f"Bundle to write.  [default: a new name in {BUNDLES}/]")
+    ] = DEFAULTS.out,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace an existing bundle of that name.")
+    ] = DEFAULTS.overwrite,
     as_json: AsJson = False,
-    quick: Annotated[bool, typer.Option(help="A short training on a quarter of the windows.")] = False,
+    quick: Annotated[
+        bool, typer.Option(help="A short training on a quarter of the windows.")
+    ] = DEFAULTS.quick,
 ) -> None:
     """Do the whole job: recordings, training, int8 stages, thresholds, test, estimates, page."""
-    from mexit_edge.cli.run import RunSettings, run_and_print
+    from mexit_edge.cli.run import run_and_print
 
     settings = RunSettings(data, backbone, regime, device, epochs, seed, max_drop, out, overwrite, quick)
     run_and_print(settings, as_json=as_json)
@@ -105,10 +126,10 @@ def run(
 @guarded
 def simulate(
     bundle: Annotated[Path, typer.Argument(help="A bundle: folder NAME.mexit or .zip.")],
-    data: Annotated[str, typer.Option(help="Data set: hapt or watch.")] = "hapt",
+    data: Data = DEFAULTS.data,
     engine: Engine = None,
-    device: Annotated[str, typer.Option(help="Device to estimate for.")] = "nucleo-l4r5zi",
-    seed: Annotated[int, typer.Option(min=0, help="Of the split, where no test subjects are official.")] = 0,
+    device: Device = DEFAULTS.device,
+    seed: Seed = DEFAULTS.seed,
     as_json: AsJson = False,
 ) -> None:
     """Execute a bundle's stages on a data set's test subjects."""

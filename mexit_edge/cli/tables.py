@@ -40,14 +40,16 @@ def quality_facts(simulation: Simulation, estimate: BundleEstimate) -> dict[str,
             }
             for index, name in enumerate(simulation.exits)
         ],
-        "policy": {
+        "policy": None
+        if not simulation.has_policy
+        else {
             "score": simulation.score,
             "thresholds_int": list(simulation.thresholds_int),
             "accuracy": simulation.policy_accuracy,
             "balanced_accuracy": simulation.policy_balanced_accuracy,
             "drop": simulation.drop,
-            "drop_interval": [interval.low, interval.high],
-            "drop_interval_level": interval.level,
+            "drop_interval": None if interval is None else [interval.low, interval.high],
+            "drop_interval_level": None if interval is None else interval.level,
             "mean_macs": simulation.mean_macs,
             "share_of_full_macs": simulation.mean_macs / simulation.full_macs,
             "exit_shares": list(simulation.exit_shares),
@@ -76,6 +78,7 @@ def quality_table(simulation: Simulation, float_balanced: list[float] | None) ->
     for heading in ("balanced\naccuracy", "float\nnetwork", "accuracy", "windows\nleave", "MACs", "of full"):
         table.add_column(heading, justify="right", no_wrap=True)
     full = simulation.full_macs
+    policy = "policy" if simulation.has_policy else "no policy"
     for index, name in enumerate(simulation.exits):
         table.add_row(
             name,
@@ -88,7 +91,7 @@ def quality_table(simulation: Simulation, float_balanced: list[float] | None) ->
         )
     table.add_section()
     for name, balanced, accuracy, macs in (
-        ("policy", simulation.policy_balanced_accuracy, simulation.policy_accuracy, simulation.mean_macs),
+        (policy, simulation.policy_balanced_accuracy, simulation.policy_accuracy, simulation.mean_macs),
         ("oracle", simulation.oracle_balanced_accuracy, None, simulation.oracle_mean_macs),
     ):
         table.add_row(
@@ -99,7 +102,7 @@ def quality_table(simulation: Simulation, float_balanced: list[float] | None) ->
             "",
             f"{macs:,.0f}",
             f"{macs / full:.1%}",
-            style="bold" if name == "policy" else None,
+            style="bold" if name == policy else None,
         )
     return table
 

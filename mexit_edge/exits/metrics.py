@@ -54,7 +54,7 @@ def paired_drop_interval(
     level: float = 0.95,
     draws: int = 2000,
     seed: int = 0,
-) -> Interval:
+) -> Interval | None:
     """Return a percentile bootstrap interval of the balanced accuracy that ``predicted`` loses.
 
     Whole subjects are drawn with replacement, because windows of one subject are not independent.
@@ -67,8 +67,13 @@ def paired_drop_interval(
         level: nominal coverage.
         draws: number of bootstrap samples.
         seed: of the draws.
+
+    Returns:
+        The interval; None with fewer than two subjects, of which nothing can be drawn.
     """
     subjects, which = np.unique(subject, return_inverse=True)
+    if len(subjects) < 2:
+        return None
     classes = np.unique(y)
     loss = (reference == y).astype(np.float64) - (predicted == y)
     # Per subject and class: summed loss and number of windows. A draw only adds rows of these tables.

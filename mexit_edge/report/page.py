@@ -165,9 +165,9 @@ def _title(manifest: Manifest, simulation: Simulation) -> str:
 
 
 def _drop_interval(simulation: Simulation) -> str:
-    if len(np.unique(simulation.subject)) < 2:
-        return "(interval unknown: one subject)"
     interval = simulation.drop_interval
+    if interval is None:
+        return "(interval unknown: one subject)"
     return (
         f"[{words.points(interval.low)},{words.NBSP}{words.points(interval.high)}], "
         f"{100 * interval.level:.0f} % by subject bootstrap"

@@ -9,6 +9,7 @@ import numpy as np
 
 from mexit_edge.report.tables import Table
 from mexit_edge.report.words import NOT_APPLICABLE, UNKNOWN, count, numbers, points, setting, subjects
+from mexit_edge.simulate import seen_subjects
 
 if TYPE_CHECKING:
     from mexit_edge.bundle import Manifest
@@ -22,6 +23,8 @@ FEW_SUBJECTS = 10
 def thresholds_table(manifest: Manifest, simulation: Simulation) -> Table:
     """Return the thresholds of the simulated run, and beside them the manifest's floats where they agree."""
     policy = manifest.policy
+    if not simulation.has_policy:
+        return Table("There is no policy: every window runs to the final exit.", ("exit",), ())
     agrees = policy is not None and policy.thresholds_int == tuple(simulation.thresholds_int)
     floats = policy.thresholds if policy is not None and agrees else (None,) * len(simulation.thresholds_int)
     return Table(
@@ -48,8 +51,11 @@ def calibration_table(manifest: Manifest) -> Table | None:
         ("engine", calibration.engine),
         ("cost that was minimised", calibration.cost),
         ("limit on the loss of balanced accuracy", f"{points(calibration.max_drop)} points"),
-        ("loss on these windows", f"{points(calibration.drop)} points"),
-        ("upper 90 % bound of that loss", f"{points(calibration.drop_upper)} points"),
+        ("loss on these windows, gains counted", f"{points(calibration.drop)} points"),
+        (
+            "upper 90 % bound of what is lost, gains not counted, windows taken as independent",
+            f"{points(calibration.drop_upper)} points",
+        ),
         ("every threshold tried", "yes" if calibration.exact else "no: quantiles of the scores"),
     )
     return Table("Recorded in the bundle's manifest.", ("calibration", "value"), rows, is_text=True)
@@ -126,15 +132,9 @@ def notes(manifest: Manifest, simulation: Simulation, estimate: BundleEstimate |
 
 def _overlaps(manifest: Manifest, simulation: Simulation) -> list[str]:
     """Return a warning for every set that shares subjects with the test windows."""
-    training, tested = manifest.training, set(np.unique(simulation.subject).tolist())
-    sets = [
-        ("training", training.data, training.train_subjects),
-        ("validation", training.data, training.validation_subjects),
-    ]
-    if manifest.policy is not None and manifest.policy.calibration is not None:
-        sets.append(("calibration", manifest.policy.calibration.data, manifest.policy.calibration.subjects))
+    tested = set(np.unique(simulation.subject).tolist())
     return [
         f"The test windows share {subjects(shared)} with the {name} set: quality is overstated."
-        for name, data, members in sets
-        if data == simulation.data and (shared := tested & set(members))
+        for name, members in seen_subjects(manifest, simulation.data).items()
+        if (shared := tested & set(members))
     ]

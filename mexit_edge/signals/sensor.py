@@ -107,11 +107,6 @@ class Sensor:
         alone = tuple((channel,) for channel in range(self.n_channels) if channel not in grouped)
         return self.triads + alone
 
-    @property
-    def hop_ms(self) -> float:
-        """Time between two windows, in milliseconds."""
-        return 1e3 * self.hop / self.sampling_rate_hz
-
     def with_windowing(self, window: int, hop: int) -> Sensor:
         """Return the same sensor, cut into windows of another length or hop."""
         return replace(self, window=window, hop=hop)

@@ -7,10 +7,11 @@ from typing import Any
 from mexit_edge.bundle import Bundle
 from mexit_edge.signals import Windows
 from mexit_edge.simulate.calibrate import calibrate, make_golden
-from mexit_edge.simulate.evaluate import quality_of, simulate
+from mexit_edge.simulate.evaluate import quality_of, raw_windows, simulate
 from mexit_edge.simulate.simulation import Simulation
+from mexit_edge.simulate.subjects import seen_subjects
 
-__all__ = ["Simulation", "calibrate", "make_golden", "quality_of", "simulate"]
+__all__ = ["Simulation", "calibrate", "make_golden", "quality_of", "raw_windows", "seen_subjects", "simulate"]
 
 
 class _CallableRoom(ModuleType):

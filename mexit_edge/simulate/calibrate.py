@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from mexit_edge.bundle import Bundle, Calibration, Golden, Policy
-from mexit_edge.errors import InputError
 from mexit_edge.estimate import estimate_bundle
 from mexit_edge.exits import make_score, search_thresholds
 from mexit_edge.runtime import Runtime, available_engines, reference_engine
 from mexit_edge.signals import Windows
 from mexit_edge.simulate.evaluate import check_fit, raw_windows
+from mexit_edge.simulate.subjects import FITTED, refuse_seen
 
 GOLDEN_WINDOWS = 48
 
@@ -30,7 +30,8 @@ def calibrate(
         bundle: the stages.
         windows: of calibration subjects, disjoint from training, validation and test subjects.
         max_drop: largest allowed loss of balanced accuracy against the final exit, as a share, held on the
-            upper 90 % bound of the paired loss, gains not counted.
+            upper 90 % bound of the paired loss, gains not counted. The bound takes windows as independent and
+            is not corrected for the search: it keeps the search off the edge, and guarantees nothing.
         score: a key of `mexit_edge.exits.SCORES`.
         device: what a window costs is the estimated latency on this device; None for multiply-accumulates.
         engine: executes the stages; None for the one that stands for the device.
@@ -41,7 +42,7 @@ def calibrate(
     """
     check_fit(bundle, windows)
     manifest = bundle.manifest
-    _refuse_overlap(bundle, windows)
+    refuse_seen(manifest, windows, FITTED)
     engine = engine or reference_engine()
     logits = Runtime(bundle, engine).all_logits(raw_windows(bundle, windows))
     scores = [
@@ -116,18 +117,3 @@ def make_golden(bundle: Bundle, windows: Windows, n: int = GOLDEN_WINDOWS) -> Bu
             exits={engine: result.exit for engine, result in decisions.items()},
         )
     )
-
-
-def _refuse_overlap(bundle: Bundle, windows: Windows) -> None:
-    """Refuse calibration on subjects that the network has seen; known only for data sets with a name."""
-    training = bundle.manifest.training
-    if training.data is None or training.data != windows.name:
-        return
-    seen = set(training.train_subjects) | set(training.validation_subjects)
-    overlap = sorted(seen & set(windows.subjects))
-    if overlap:
-        raise InputError(
-            "`windows` must come from subjects that were not used in training or validation. "
-            f"Received: subjects {', '.join(map(str, overlap))} of {windows.name}. If these are others, say "
-            "whom each window comes from in `Windows.from_arrays(subject=...)`."
-        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,24 +15,37 @@ from mexit_edge.estimate import estimate_bundle
 from mexit_edge.runtime import Runtime, reference_engine
 from mexit_edge.signals import Windows
 from mexit_edge.simulate.simulation import Simulation
+from mexit_edge.simulate.subjects import SEEN, refuse_seen
 
 
 def simulate(
-    bundle: Bundle, windows: Windows, *, engine: str | None = None, device: str | None = None
+    bundle: Bundle | str | Path,
+    windows: Windows,
+    *,
+    engine: str | None = None,
+    device: str | None = None,
+    allow_seen: bool = False,
 ) -> Simulation:
     """Execute a bundle's stages on windows: once with its policy, and once to the end for comparison.
 
     Args:
-        bundle: without a policy every window runs to the final exit.
+        bundle: a bundle or the path of one; without a policy every window runs to the final exit.
         windows: of the bundle's sensor and classes.
         engine: one of `mexit_edge.runtime.ENGINES`; None for the one that stands for the device.
         device: what to estimate latency and energy for; None for no estimate.
+        allow_seen: whether windows may come from subjects that the bundle was trained, validated or
+            calibrated on; what comes out is then no test.
 
     Raises:
-        InputError: the windows' classes or shape are not the bundle's, or the engine or device is unknown.
+        InputError: the windows' classes or sensor are not the bundle's, their subjects are not new to it, or
+            the engine or device is unknown.
     """
+    bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
     manifest = bundle.manifest
     check_fit(bundle, windows)
+    if not allow_seen:
+        refuse_seen(manifest, windows, SEEN)
+    estimate = None if device is None else estimate_bundle(bundle, device)
     engine = engine or reference_engine()
     samples = raw_windows(bundle, windows)
     runtime = Runtime(bundle, engine)
@@ -51,20 +66,26 @@ def simulate(
         exit=result.exit,
         label=result.label,
         invocations=result.invocations,
-        estimate=None if device is None else estimate_bundle(bundle, device),
+        estimate=estimate,
     )
 
 
 def raw_windows(bundle: Bundle, windows: Windows) -> NDArray[Any]:
-    """Return windows as the device would see them: int16 counts where the bundle takes them, else float32."""
-    return windows.x if bundle.manifest.input.fixed_point is None else windows.counts()
+    """Return windows as the device would see them: int16 counts where the bundle takes them, else float32.
+
+    The counts are the bundle's: its fixed-point input has their `units_per_count` folded in, whatever the
+    sensor that recorded the windows counted in.
+    """
+    if bundle.manifest.input.fixed_point is None:
+        return windows.x
+    return replace(windows, sensor=bundle.manifest.sensor.to_sensor()).counts()
 
 
 def check_fit(bundle: Bundle, windows: Windows) -> None:
     """Refuse windows that are not the bundle's.
 
     Raises:
-        InputError: none there, other classes, other channels or another window.
+        InputError: none there, other classes, channels, units, length or sampling rate.
     """
     manifest = bundle.manifest
     if not len(windows):
@@ -75,18 +96,17 @@ def check_fit(bundle: Bundle, windows: Windows) -> None:
             f"Received: {', '.join(windows.classes)}."
         )
     sensor = windows.sensor
-    expected, got = manifest.sensor, (sensor.channels, sensor.units, sensor.window)
-    if got != (expected.channels, expected.units, expected.window):
-        raise InputError(
-            f"`windows` must have the bundle's channels, units and length ({', '.join(expected.channels)}; "
-            f"{', '.join(expected.units)}; {expected.window}). Received: {', '.join(sensor.channels)}; "
-            f"{', '.join(sensor.units)}; {sensor.window}."
-        )
+    for argument in ("channels", "units", "window", "sampling_rate_hz"):
+        expected, got = getattr(manifest.sensor, argument), getattr(sensor, argument)
+        if got != expected:
+            raise InputError(
+                f"`windows` must have the bundle's `{argument}`, {expected}. Received: {got}. "
+                "Resample or rearrange the windows, or train on such a sensor."
+            )
 
 
 def quality_of(simulation: Simulation) -> Quality:
     """Return a simulation's figures for the manifest."""
-    interval = simulation.drop_interval
     return Quality(
         data=simulation.data,
         subjects=tuple(int(subject) for subject in np.unique(simulation.subject)),
@@ -98,14 +118,19 @@ def quality_of(simulation: Simulation) -> Quality:
                 simulation.exits, simulation.accuracies, simulation.balanced_accuracies, strict=True
             )
         ),
-        policy=PolicyQuality(
-            accuracy=simulation.policy_accuracy,
-            balanced_accuracy=simulation.policy_balanced_accuracy,
-            drop=simulation.drop,
-            drop_low=interval.low,
-            drop_high=interval.high,
-            drop_level=interval.level,
-            exit_shares=simulation.exit_shares,
-            mean_macs=simulation.mean_macs,
-        ),
+        policy=_policy_quality(simulation) if simulation.has_policy else None,
+    )
+
+
+def _policy_quality(simulation: Simulation) -> PolicyQuality:
+    interval = simulation.drop_interval
+    return PolicyQuality(
+        accuracy=simulation.policy_accuracy,
+        balanced_accuracy=simulation.policy_balanced_accuracy,
+        drop=simulation.drop,
+        drop_low=None if interval is None else interval.low,
+        drop_high=None if interval is None else interval.high,
+        drop_level=None if interval is None else interval.level,
+        exit_shares=simulation.exit_shares,
+        mean_macs=simulation.mean_macs,
     )

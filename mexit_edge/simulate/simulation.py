@@ -68,7 +68,7 @@ class Simulation:
                 f"{self.exit_macs[index]:,} MACs"
             )
         lines.append(
-            f"policy:  balanced accuracy {self.policy_balanced_accuracy:.4f}, {self.mean_macs:,.0f} MACs "
+            f"policy: balanced accuracy {self.policy_balanced_accuracy:.4f}, {self.mean_macs:,.0f} MACs "
             f"({self.mean_macs / self.full_macs:.1%} of all), exits "
             + " / ".join(f"{share:.1%}" for share in self.exit_shares)
         )
@@ -130,18 +130,28 @@ class Simulation:
         return self.balanced_accuracies[-1] - self.policy_balanced_accuracy
 
     @cached_property
-    def drop_interval(self) -> Interval:
-        """Bootstrap interval of `drop` over subjects, level 0.95."""
+    def drop_interval(self) -> Interval | None:
+        """Bootstrap interval of `drop` over subjects, level 0.95; None with fewer than two subjects."""
         return paired_drop_interval(self.y, self.predicted[:, -1], self.label, self.subject)
 
     @property
     def drop_sentence(self) -> str:
         """What the policy loses, with its interval, in one sentence."""
+        if not self.has_policy:
+            return "There is no policy: every window ran to the final exit."
+        loss = f"The policy loses {100 * self.drop:.2f} points of balanced accuracy against the final exit"
         interval = self.drop_interval
+        if interval is None:
+            return f"{loss} (interval unknown: one subject)."
         return (
-            f"The policy loses {100 * self.drop:.2f} points of balanced accuracy against the final exit "
-            f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}] ({interval.level:.0%} subject bootstrap)."
+            f"{loss} [{100 * interval.low:.2f}, {100 * interval.high:.2f}] "
+            f"({interval.level:.0%} subject bootstrap)."
         )
+
+    @property
+    def has_policy(self) -> bool:
+        """Whether thresholds were in force; without any, every window ran to the final exit."""
+        return len(self.thresholds_int) == len(self.exits) - 1
 
     @property
     def exit_shares(self) -> tuple[float, ...]:
