@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import io
 import json
 import pickle
 import struct
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,7 @@ from mexit_edge.files import sha256
 
 FILES = {
     "manifest.json",
+    "manifest.json.sha256",
     "model_card.md",
     "stage_01.tflite",
     "stage_02.tflite",
@@ -46,6 +49,7 @@ FILES = {
     "golden.npz",
 }
 CHECKED = sorted(FILES - {"model_card.md"})
+MANIFEST = "manifest.json"
 
 
 def same(one: Bundle, other: Bundle) -> bool:
@@ -61,11 +65,15 @@ def content_of(folder: Path) -> dict[str, bytes]:
 
 
 def edit_manifest(folder: Path, change) -> None:
-    """Change a saved manifest as plain JSON."""
-    path = folder / "manifest.json"
-    facts = json.loads(path.read_text())
+    """Change a saved manifest as plain JSON, and its hash with it."""
+    facts = json.loads((folder / "manifest.json").read_text())
     change(facts)
-    path.write_text(json.dumps(facts))
+    write_manifest(folder, json.dumps(facts).encode())
+
+
+def write_manifest(folder: Path, text: bytes) -> None:
+    (folder / "manifest.json").write_bytes(text)
+    (folder / "manifest.json.sha256").write_text(f"{sha256(text)}  manifest.json\n")
 
 
 def replace_file(folder: Path, name: str, content: bytes) -> None:
@@ -335,7 +343,7 @@ def test_a_zip_that_fails_at_any_file_leaves_what_was_there(tiny_bundle, tmp_pat
 # Tampering
 
 
-@pytest.mark.parametrize("name", [name for name in CHECKED if name != "manifest.json"])
+@pytest.mark.parametrize("name", [name for name in CHECKED if name != "manifest.json.sha256"])
 @pytest.mark.parametrize("place", [0, -1])
 def test_a_changed_byte_is_found(saved, name, place):
     content = bytearray((saved / name).read_bytes())
@@ -343,6 +351,36 @@ def test_a_changed_byte_is_found(saved, name, place):
     (saved / name).write_bytes(content)
     with pytest.raises(InputError, match=rf"`{name}` must have the sha256.*Received: [0-9a-f]{{12}}"):
         Bundle.load(saved)
+
+
+def lower_the_first_threshold(text: bytes) -> bytes:
+    changed = text.replace(b'"thresholds_int": [\n   5,', b'"thresholds_int": [\n   4,')
+    assert changed != text
+    return changed
+
+
+def test_a_changed_number_of_the_manifest_is_found(tiny_bundle, saved, tmp_path):
+    manifest = saved / "manifest.json"
+    manifest.write_bytes(lower_the_first_threshold(manifest.read_bytes()))
+    message = r"`manifest.json` must have the sha256 that manifest.json.sha256 states"
+    with pytest.raises(InputError, match=message):
+        Bundle.load(saved)
+    archive = tiny_bundle.save(tmp_path / "tiny.zip")
+    repack(archive, lambda files: files.update({MANIFEST: lower_the_first_threshold(files[MANIFEST])}))
+    with pytest.raises(InputError, match=message):
+        Bundle.load(archive)
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff" * 64, b"0" * 64])
+def test_a_damaged_hash_of_the_manifest_is_found(saved, text):
+    (saved / "manifest.json.sha256").write_bytes(text)
+    with pytest.raises(InputError, match=r"that manifest.json.sha256 states.*Received: [0-9a-f]{12}"):
+        Bundle.load(saved)
+
+
+def test_the_hash_is_that_of_sha256sum(saved):
+    expected = f"{hashlib.sha256((saved / MANIFEST).read_bytes()).hexdigest()}  manifest.json\n"
+    assert (saved / "manifest.json.sha256").read_text() == expected
 
 
 @pytest.mark.parametrize("name", CHECKED)
@@ -461,8 +499,8 @@ def test_a_manifest_off_the_schema_is_refused_with_the_place(saved, place, chang
 
 @pytest.mark.parametrize("text", [b"", b"{", b"null", b"[]", b"\xff\xfe", b"[" * 100_000])
 def test_a_manifest_that_is_no_json_object_is_refused(saved, text):
-    (saved / "manifest.json").write_bytes(text)
-    with pytest.raises(InputError, match=r"`manifest.json`"):
+    write_manifest(saved, text)
+    with pytest.raises(InputError, match=r"`manifest.json` of .* must follow the bundle schema"):
         Bundle.load(saved)
 
 
@@ -521,6 +559,8 @@ def tensor(name: str, shape: tuple[int, ...] = (1, 4)) -> dict:
         ),
         ("`units` needs one unit per channel", set_in("sensor", "units", ["g"])),
         ("`channels` needs distinct names", set_in("sensor", "channels", ["left", "left"])),
+        ("`score` must be one of: entropy", set_in("policy", "score", "[/x]")),
+        (r"must have as many elements as a window.*\(17, 2\)", set_in("sensor", "window", 17)),
         ("`quality` needs one row per exit", set_in("quality", quality(2).model_dump(mode="json"))),
     ],
 )
@@ -533,6 +573,19 @@ def test_a_manifest_that_contradicts_itself_is_refused(saved, message, change):
 def test_with_manifest_checks_the_whole_again(tiny_bundle):
     with pytest.raises(ValidationError, match="one threshold per early exit"):
         tiny_bundle.with_manifest(policy=Policy(score="margin", thresholds=(), thresholds_int=()))
+
+
+def test_another_policy_drops_what_was_made_under_the_old_one(tiny_bundle):
+    measured = tiny_bundle.with_manifest(quality=quality())
+    assert measured.golden is tiny_bundle.golden, "the policy is the same"
+    assert measured.with_manifest(policy=measured.manifest.policy.model_copy()).golden is not None
+    other = measured.manifest.policy.model_copy(update={"thresholds_int": (6, 3)})
+    for policy in (other, None):
+        changed = measured.with_manifest(policy=policy)
+        assert changed.golden is changed.manifest.golden is changed.manifest.quality is None
+    given = measured.with_manifest(policy=other, quality=quality(), golden=measured.manifest.golden)
+    assert given.manifest.quality == quality()
+    assert given.golden is measured.golden
 
 
 def test_a_manifest_is_frozen(tiny_bundle):
@@ -744,8 +797,45 @@ GOLDEN_BYTES = Golden(
 
 def test_a_number_of_golden_windows_that_is_not_true_is_refused(saved):
     edit_manifest(saved, set_in("golden", "n_windows", 6))
-    with pytest.raises(InputError, match=r"`golden.npz` must hold the 6 windows.*Received: 5"):
+    with pytest.raises(InputError, match=r"`windows` of the golden.* the 6 windows.*Received: 5"):
         Bundle.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("message", "changes"),
+    [
+        ("`windows`.*sensor's shape", {"windows": np.zeros((5, 15, 2), np.int16)}),
+        (r"`tensor`.*Received: \('other'", {"tensors": {"other": np.zeros((5, 4), np.int8)}}),
+        (r"`tensor`.*Received: \('logits_1'", {"tensors": {"logits_1": np.zeros((5, 3), np.int8)}}),
+        ("`label`.*Received: .*'tpu'", {"reference": "tpu"}),
+        ("`label`.*per engine", {"labels": {}}),
+        ("`label`.*per engine", {"labels": {"tpu": np.zeros(5, int)}, "exits": {"tpu": np.ones(5, int)}}),
+        ("`label.tflm`.*between 0 and 3", {"labels": {"tflm": np.array([0, 1, 2, 3, 4])}}),
+        ("`label.tflm`.*between 0 and 3", {"labels": {"tflm": np.array([-1, 1, 2, 3, 3])}}),
+        ("`label.tflm`.* 5 integers", {"labels": {"tflm": np.zeros((5, 2), np.int64)}}),
+        ("`exit.tflm`.*between 1 and 3", {"exits": {"tflm": np.array([0, 1, 2, 3, 3])}}),
+        ("`exit.tflm`.*between 1 and 3", {"exits": {"tflm": np.array([1, 1, 2, 3, 4])}}),
+    ],
+)
+def test_golden_vectors_of_another_bundle_are_refused(tiny_bundle, saved, message, changes):
+    foreign = replace(tiny_bundle.golden, **changes)
+    with pytest.raises(InputError, match=message):
+        tiny_bundle.with_golden(foreign)
+    replace_file(saved, "golden.npz", foreign.to_bytes())
+    with pytest.raises(InputError, match=message):
+        Bundle.load(saved)
+
+
+def test_golden_vectors_replace_others_of_another_number(tiny_bundle):
+    golden = tiny_bundle.golden
+    fewer = Golden(
+        windows=golden.windows[:3],
+        tensors={name: values[:3] for name, values in golden.tensors.items()},
+        reference=golden.reference,
+        labels={"tflm": golden.labels["tflm"][:3]},
+        exits={"tflm": golden.exits["tflm"][:3]},
+    )
+    assert tiny_bundle.with_golden(fewer).manifest.golden.n_windows == 3
 
 
 # The model card

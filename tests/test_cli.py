@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fixtures_networks import bundle_of, hand_whole, synthetic_windows
 from typer.testing import CliRunner
 
 import mexit_edge
@@ -19,6 +21,7 @@ from mexit_edge.cli.tables import console
 from mexit_edge.data import DATASETS
 from mexit_edge.errors import InputError, MissingExtraError, RunError
 from mexit_edge.estimate import device_names
+from mexit_edge.simulate import make_golden
 
 WORK = {
     "run": ("mexit_edge.cli.run.run_and_print", []),
@@ -178,15 +181,15 @@ def test_a_bundle_with_a_changed_byte_is_refused(tiny_bundle, command):
     ("out", "path"),
     [("a.mexit", "a.mexit"), ("a.zip", "a.zip"), ("a", "a.mexit"), ("deep/a.v2", "deep/a.v2.mexit")],
 )
-def test_out_names_a_bundle(out, path):
-    assert RunSettings(out=Path(out)).bundle_path == Path(path)
+def test_out_names_a_bundle(here, out, path):
+    assert Bundle.check_target(RunSettings(out=Path(out)).target) == Path(path)
 
 
 def test_without_out_a_free_name_is_taken(here):
-    assert RunSettings().bundle_path == Path("tflite_models/hapt.mexit")
+    assert RunSettings().target == Path("tflite_models/hapt.mexit")
     (here / "tflite_models" / "hapt.mexit").mkdir(parents=True)
-    assert RunSettings().bundle_path == Path("tflite_models/hapt-2.mexit")
-    assert RunSettings(data="watch").bundle_path == Path("tflite_models/watch.mexit")
+    assert RunSettings().target == Path("tflite_models/hapt-2.mexit")
+    assert RunSettings(data="watch").target == Path("tflite_models/watch.mexit")
 
 
 def test_quick_shortens_the_training_unless_epochs_are_given():
@@ -284,6 +287,33 @@ def test_inspect_says_when_there_is_no_policy(tiny_bundle):
     assert "No policy: every window runs to the final exit." in mexit("inspect", "tiny.mexit").stdout
 
 
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_inspect_fails_when_golden_decisions_differ_after_printing_them(option):
+    plain = bundle_of(hand_whole(), thresholds=(8, 10))
+    whole = make_golden(plain, synthetic_windows(40), 8)
+    whole.save("whole.mexit")
+    assert mexit("inspect", "whole.mexit", *option).exit_code == 0
+    engine = "litert-reference"
+    labels = whole.golden.labels[engine].copy()
+    labels[3] = (labels[3] + 1) % 4
+    golden = replace(whole.golden, labels=whole.golden.labels | {engine: labels})
+    plain.with_golden(golden).save("changed.mexit")
+    result = mexit("inspect", "changed.mexit", *option)
+    assert result.exit_code == 1
+    assert "changed.mexit` must be reproduced. Received: others on litert-reference." in result.stderr
+    if option:
+        rows = {row["engine"]: row["decisions_wrong"] for row in json.loads(result.stdout)["golden"]}
+        assert rows == dict.fromkeys(golden.labels, 0) | {engine: 1}
+    else:
+        assert "Golden vectors, litert-reference: 1 of 8 decisions differ." in result.stdout
+
+
+def test_inspect_shows_a_name_as_it_is(tiny_bundle):
+    without_golden(tiny_bundle).with_manifest(name="[/red]").save("tiny.mexit")
+    result = mexit("inspect", "tiny.mexit")
+    assert (result.exit_code, "[/red]: stages" in result.stdout) == (0, True)
+
+
 def test_inspect_as_json_prints_the_manifest_and_nothing_else(tiny_bundle):
     bundle = without_golden(tiny_bundle)
     bundle.save("tiny.mexit")
@@ -317,3 +347,32 @@ def test_where_json_is_asked_for_people_read_standard_error(capsys):
     console(quiet=True).print("progress")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "progress\n")
+
+
+def test_a_target_that_cannot_be_written_is_refused_before_the_work(here):
+    (here / "mine").mkdir()
+    (here / "mine" / "thesis.txt").write_text("precious")
+    (here / "mine").rename(here / "mine.mexit")
+    result = mexit("run", "--out", "mine.mexit", "--overwrite")
+    assert result.exit_code == 2
+    assert "must be an existing bundle" in result.stderr
+    (here / "file").write_text("")
+    result = mexit("run", "--out", "file/inside.mexit")
+    assert result.exit_code == 2
+    assert "must stand in a folder" in result.stderr
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), ImportError("y"), TypeError("z")])
+def test_any_other_failure_is_one_message_and_code_1(here, monkeypatch, error):
+    def fail(*_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr("mexit_edge.cli.inspect.inspect_and_print", fail)
+    result = mexit("inspect", "x.mexit")
+    assert result.exit_code == 1
+    assert f"Failed: {type(error).__name__}" in result.stderr
+
+
+def test_a_seed_that_keras_refuses_is_refused_at_once(here):
+    result = mexit("run", "--seed", str(2**32))
+    assert result.exit_code == 2

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from fixtures_networks import (
     CLASSES,
     EACH_ENGINE,
@@ -27,10 +32,11 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from mexit_edge.bundle import Bundle, FixedPointInput, InputSpec
-from mexit_edge.errors import InputError, MissingExtraError
+from mexit_edge.errors import InputError, MissingExtraError, RunError
 from mexit_edge.exits import SCORES, decide, make_score
 from mexit_edge.runtime import (
     ENGINES,
+    CaughtStderr,
     InputQuantizer,
     Runtime,
     arena_bytes,
@@ -44,6 +50,7 @@ from mexit_edge.runtime import (
 from mexit_edge.runtime import tflm as tflm_room
 from mexit_edge.signals import Normalisation, Sensor
 from mexit_edge.simulate import make_golden
+from mexit_edge.tflite.graph import parse, serialize
 
 EVERY_COUNT = np.arange(-32768, 32768)
 EACH_SCORE = pytest.mark.parametrize("score", list(SCORES))
@@ -422,6 +429,107 @@ def test_every_engine_refuses_bytes_that_are_no_model(engine: str) -> None:
         open_model(engine, b"\0\0\0\0TFL3" + bytes(100))
 
 
+@EACH_ENGINE
+def test_a_stage_that_is_what_the_manifest_says_is_opened(bundle: Bundle, engine: str) -> None:
+    for spec, content in zip(bundle.manifest.stages, bundle.stages, strict=True):
+        assert engines.open_stage(engine, content, spec).n_outputs == len(spec.outputs)
+
+
+@pytest.mark.parametrize("kind", ["inputs", "outputs"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"scale": 123.0}, {"zero_point": 99}, {"shape": (1, 2)}, None],
+    ids=["scale", "zero point", "shape", "number"],
+)
+def test_a_stage_unlike_the_manifest_is_refused(bundle: Bundle, kind: str, changes: Any) -> None:
+    spec, content = bundle.manifest.stages[1], bundle.stages[1]
+    tensors = getattr(spec, kind)
+    wrong = (tensors[0].model_copy(update=changes), *tensors[1:]) if changes else (*tensors, tensors[0])
+    other = spec.model_copy(update={kind: wrong})
+    with pytest.raises(InputError, match=rf"the {kind} of `stage_02.tflite` must be those of the manifest"):
+        engines.open_stage("litert-reference", content, other)
+
+
+def test_a_model_opens_without_a_temporary_folder(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    for engine in ENGINES[:-1]:
+        open_model(engine, bundle.stages[0])
+
+
+def test_a_model_opens_without_a_standard_error(bundle: Bundle, tmp_path: Path) -> None:
+    path = bundle.save(tmp_path / "hand.mexit")
+    code = (
+        "import os\n"
+        "os.close(2)\n"
+        "from mexit_edge.runtime import Runtime, available_engines\n"
+        f"print([Runtime({str(path)!r}, engine).engine for engine in available_engines()])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == f"{list(available_engines())}\n"
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_what_native_code_writes_is_caught(
+    keep: bool, in_memory: bool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not in_memory:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    with CaughtStderr(keep=keep) as caught:
+        os.write(2, b"native words")
+    os.write(2, b"after")
+    assert caught.text() == ("native words" if keep else "")
+    assert capfd.readouterr().err == "after"
+
+
+@tflm
+def test_an_operator_that_tflm_lacks_is_named_in_its_words(bundle: Bundle) -> None:
+    model = parse(bundle.stages[0])
+    for code in model.operatorCodes:
+        if code.builtinCode == schema.BuiltinOperator.FULLY_CONNECTED:
+            code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.UNIQUE
+    with pytest.raises(InputError, match=r"that TFLM can run.*In TFLM's words: Didn't find op .*UNIQUE"):
+        arena_bytes(serialize(model))
+
+
+@tflm
+def test_an_arena_that_tflm_does_not_report_is_no_unknown(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tflm_room, "_TOTAL", re.compile("another wording"))
+    with pytest.raises(RunError, match=r"must report its arena.*Received: '.*Arena allocation total"):
+        arena_bytes(bundle.stages[0])
+
+
+@tflm
+def test_a_model_that_kills_tflm_kills_a_child_only(bundle: Bundle) -> None:
+    tflm_room.try_in_child(bundle.stages)
+    model = parse(bundle.stages[0])
+    model.subgraphs[0].operators[0].inputs[0] = 10_000_000  # a tensor that is not there
+    killer = serialize(model)
+    with pytest.raises(InputError, match=r"TFLM comes back from. Received: signal \d+"):
+        tflm_room.try_in_child([bundle.stages[0], killer])
+
+
+@tflm
+def test_a_model_is_tried_once(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = [*bundle.stages, arena_model(10)]
+    tflm_room.try_in_child(contents)
+    monkeypatch.setattr(subprocess, "run", None)
+    tflm_room.try_in_child(contents)
+
+
+@tflm
+def test_a_model_that_tflm_does_not_come_back_from_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tflm_room, "_CHILD", "import time; time.sleep(60)")
+    monkeypatch.setattr(tflm_room, "CHILD_TIMEOUT_S", 0.2)
+    with pytest.raises(InputError, match=r"Received: none after 0.2 seconds"):
+        tflm_room.try_in_child([arena_model(11)])
+
+
 @tflm
 def test_a_damaged_model_reaches_litert_before_tflm(monkeypatch: pytest.MonkeyPatch) -> None:
     # TFLM trusts its input: a few changed bytes can kill the process.
@@ -558,6 +666,15 @@ def test_golden_vectors_are_needed(bundle: Bundle) -> None:
     made = make_golden(bundle, synthetic_windows(40), 8)
     with pytest.raises(InputError, match=r"litert-xnnpack.*Received: 'tpu'"):
         verify_golden(made, "tpu")
+
+
+def test_golden_vectors_need_the_logits_of_every_exit(bundle: Bundle) -> None:
+    golden = make_golden(bundle, synthetic_windows(40), 8).golden
+    assert golden is not None
+    last = bundle.manifest.stages[-1].outputs[0].name
+    fewer = replace(golden, tensors={name: golden.tensors[name] for name in set(golden.tensors) - {last}})
+    with pytest.raises(InputError, match=rf"logits of every exit.*Received: none of {last}"):
+        verify_golden(bundle.with_golden(fewer), "litert-reference")
 
 
 # --- Room ---------------------------------------------------------------------------------------------------

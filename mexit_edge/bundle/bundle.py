@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import lzma
-import struct
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable

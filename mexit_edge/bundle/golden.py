@@ -41,9 +41,9 @@ class Golden:
         Raises:
             InputError: names what does not fit.
         """
-        n, spec = len(self.windows), manifest.golden
-        if spec is not None and n != spec.n_windows:
-            raise _misfit("windows", f"the {spec.n_windows} windows that the manifest states", n)
+        n, stated = len(self.windows), manifest.golden
+        if stated is not None and n != stated.n_windows:
+            raise _misfit("windows", f"the {stated.n_windows} windows that the manifest states", n)
         window = (manifest.sensor.window, len(manifest.sensor.channels))
         if self.windows.shape[1:] != window:
             raise _misfit("windows", f"windows of the sensor's shape {window}", self.windows.shape[1:])
@@ -52,11 +52,11 @@ class Golden:
             raise _misfit("label", f"a label and an exit per engine of {', '.join(ENGINES)}", engines)
         stages = manifest.stages
         elements = {
-            tensor.name: prod(tensor.shape) for stage in stages for tensor in (*stage.inputs, *stage.outputs)
+            spec.name: prod(spec.shape) for stage in stages for spec in (*stage.inputs, *stage.outputs)
         }
-        for name, values in self.tensors.items():
-            if len(values) != n or values.size != n * elements.get(name, -1):
-                raise _misfit("tensor", "tensors of the manifest, one per window", (name, values.shape))
+        for name, tensor in self.tensors.items():
+            if len(tensor) != n or tensor.size != n * elements.get(name, -1):
+                raise _misfit("tensor", "tensors of the manifest, one per window", (name, tensor.shape))
         for kind, several, low, high in (
             ("label", self.labels, 0, len(manifest.classes) - 1),
             ("exit", self.exits, 1, len(stages)),

@@ -33,7 +33,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON o
 Engine = Annotated[
     str | None,
     typer.Option(
-        help=f"Engine that executes the stages. {KNOWN}  [default: the one that stands for the device]"
+        help=f"Engine that executes the stages (default: the one that stands for the device). {KNOWN}"
     ),
 ]
 Data = Annotated[str, typer.Option(help=f"Data set. {KNOWN}")]
@@ -98,14 +98,14 @@ def run(
     device: Device = DEFAULTS.device,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help=f"Epochs of training.  [default: {EPOCHS}, with --quick {QUICK_EPOCHS}]"),
+        typer.Option(min=1, help=f"Epochs of training (default: {EPOCHS}, with --quick {QUICK_EPOCHS})."),
     ] = DEFAULTS.epochs,
     seed: Seed = DEFAULTS.seed,
     max_drop: Annotated[
         float, typer.Option(help="Largest loss of balanced accuracy against the final exit; 0.01 is a point.")
     ] = DEFAULTS.max_drop,
     out: Annotated[
-        Path | None, typer.Option(help=f"Bundle to write.  [default: a new name in {BUNDLES}/]")
+        Path | None, typer.Option(help=f"Bundle to write (default: a new name in {BUNDLES}/).")
     ] = DEFAULTS.out,
     overwrite: Annotated[
         bool, typer.Option(help="Replace an existing bundle of that name.")

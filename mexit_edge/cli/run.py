@@ -88,7 +88,7 @@ def check_settings(settings: RunSettings) -> None:
     dataset(settings.data)
     load_device(settings.device)
     if not 0 <= settings.max_drop <= 1:
-        raise InputError(f"`max_drop` must be a share between 0 and 1. Received: {settings.max_drop}.")
+        raise InputError(f"`--max-drop` must be a share between 0 and 1. Received: {settings.max_drop}.")
     Bundle.check_target(settings.target, overwrite=settings.overwrite)
 
 

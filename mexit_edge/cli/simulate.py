@@ -26,11 +26,10 @@ def simulate_and_print(
         InputError: the bundle is not whole, a name is unknown, or it has seen the test subjects.
     """
     load_device(device)
-    bundle = Bundle.load(path)
     official = dataset(data).official_test_subjects
     test = split_by_subject(load(data), test="official" if official else None, seed=seed).test
-    simulation = simulate(bundle, test, engine=engine)
-    estimate = estimate_bundle(bundle, device)
+    simulation = simulate(path, test, engine=engine)
+    estimate = estimate_bundle(Bundle.load(path), device)
     if as_json:
         print_json(quality_facts(simulation, estimate))
         return

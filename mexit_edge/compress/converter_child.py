@@ -18,14 +18,16 @@ REFUSAL = "refusal.txt"
 REFUSED = 3
 MLIR, LEGACY = "mlir", "legacy"
 
-_UNKNOWN_OPERATOR = re.compile(
-    r"'tf\.(\w+)' op is neither a custom op nor a flex op|\btf\.(\w+)\s*\("
-    r"|Quantization not yet supported for op: '(\w+)'"
+_REFUSED_OPERATOR = re.compile(
+    r"'tf\.(\w+)' op is neither a custom op nor a flex op|Quantization not yet supported for op: '(\w+)'"
 )
 
 
 def main(folder: Path, quantizer: str) -> int:
-    """Convert; write the model, or the reason why the network cannot become int8."""
+    """Convert; write the model, or the operators for which the converter has no int8 form.
+
+    Any other failure of the converter is raised: it says nothing about the network.
+    """
     import numpy as np
     import tensorflow as tf
 
@@ -40,26 +42,20 @@ def main(folder: Path, quantizer: str) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = converter.convert()
-    except (RuntimeError, ValueError, tf.errors.OpError) as error:
-        (folder / REFUSAL).write_text(_sentence(error), encoding="utf-8")
-        return REFUSED
     except Exception as error:
-        # ConverterError has no public name: it is told by its own.
-        if type(error).__name__ != "ConverterError":
+        # The converter raises a private type for some operators and RuntimeError for others.
+        operators = _refused_operators(str(error))
+        if not operators:
             raise
-        (folder / REFUSAL).write_text(_sentence(error), encoding="utf-8")
+        (folder / REFUSAL).write_text(f"the operator {', '.join(operators)}.", encoding="utf-8")
         return REFUSED
     (folder / MODEL).write_bytes(content)
     return 0
 
 
-def _sentence(error: Exception) -> str:
-    """Return one sentence that names the operators the converter has no int8 form for."""
-    text = str(error)
-    names = sorted({name for found in _UNKNOWN_OPERATOR.findall(text) for name in found if name})
-    if names:
-        return f"the operator {', '.join(names)}."
-    return " ".join(text.split())[:300].rstrip(".") + "."
+def _refused_operators(text: str) -> list[str]:
+    """Return the operators that an error of the converter says it has no int8 form for."""
+    return sorted({name for found in _REFUSED_OPERATOR.findall(text) for name in found if name})
 
 
 if __name__ == "__main__":

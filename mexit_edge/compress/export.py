@@ -23,9 +23,11 @@ from mexit_edge.compress.convert import convert_int8, representative_sample
 from mexit_edge.errors import InputError
 from mexit_edge.estimate import total_live_macs, total_macs
 from mexit_edge.files import sha256
+from mexit_edge.models.heads import exit_names
 from mexit_edge.regimes import MultiExitModel
 from mexit_edge.runtime import arena_bytes, fixed_point_affine
 from mexit_edge.signals import Normalisation, Sensor, Windows
+from mexit_edge.signals.windows import as_array, class_names, refuse_non_finite
 from mexit_edge.tflite import CutStage, Tensor, cut_at_exits
 
 PACKAGES = ("mexit-edge", "tensorflow", "keras", "ai-edge-litert", "tflite-micro", "numpy")
@@ -55,10 +57,12 @@ def export(
         training: where the network came from, for the manifest; a `MultiExitModel` knows it.
 
     Raises:
-        InputError: the network cannot become int8, or the windows do not fit it.
+        InputError: the network cannot become int8, has no named exits, or the windows, sensor or classes do
+            not fit it.
         RunError: the converter crashed.
     """
     network = model.network if isinstance(model, MultiExitModel) else model
+    exits = exit_names(network, "model")
     normalisation = model.normalisation if isinstance(model, MultiExitModel) else None
     if training is None and isinstance(model, MultiExitModel):
         training = model.provenance
@@ -67,22 +71,35 @@ def export(
         normalisation = normalisation or Normalisation.identity(sensor.n_channels)
         windows = normalisation.apply(representative_sample(representative).x)
     else:
-        windows = np.asarray(representative, np.float32)
+        windows = as_array(representative, "representative")
     expected = tuple(network.inputs[0].shape[1:])
-    if windows.shape[1:] != expected or len(expected) != 2:
+    if windows.dtype.kind not in "iuf" or windows.shape[1:] != expected or len(expected) != 2:
         raise InputError(
             f"`representative` must hold windows of the network's shape {expected}, (time, channels). "
-            f"Received: {windows.shape[1:]}."
+            f"Received: {windows.shape[1:]}, {windows.dtype}."
         )
+    windows = windows.astype(np.float32)
+    if not len(windows):
+        raise InputError("`representative` must hold at least one window. Received: none.")
+    refuse_non_finite(windows, "`representative`")
     sensor = sensor or Sensor.plain(expected[1], expected[0])
-    n_classes = int(next(iter(network.output.values())).shape[-1])
+    if sensor.shape != expected:
+        raise InputError(
+            f"`sensor` must have the network's window and channels {expected}. Received: {sensor.shape}."
+        )
+    n_classes = int(network.output[exits[0]].shape[-1])
+    names = class_names(classes or [f"class_{index}" for index in range(n_classes)])
+    if len(names) != n_classes:
+        raise InputError(
+            f"`classes` needs one name per logit ({n_classes}). Received: {len(names)} ({', '.join(names)})."
+        )
     return bundle_from_whole(
         convert_int8(network, windows),
-        exits=sorted(network.output),
+        exits=exits,
         name=name,
         sensor=sensor,
         normalisation=normalisation or Normalisation.identity(sensor.n_channels),
-        classes=classes or [f"class_{index}" for index in range(n_classes)],
+        classes=names,
         training=training or Training(),
     )
 

@@ -98,7 +98,11 @@ def split_by_subject(
             f"and test. Received: {len(everyone)} ({_listed(everyone)}). "
             "Say whom each window comes from in `Windows.from_arrays(subject=...)`, or record more people."
         )
-    if not isinstance(seed, int) or seed < 0:
+    try:
+        at_least_0 = index(seed) >= 0
+    except TypeError:
+        at_least_0 = False
+    if not at_least_0:
         raise InputError(f"`seed` must be an integer of at least 0. Received: {seed!r}.")
     if validation is None:
         validation = max(1, len(everyone) // 15)

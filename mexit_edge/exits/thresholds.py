@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,14 @@ from numpy.typing import NDArray
 
 from mexit_edge.errors import InputError
 from mexit_edge.exits.metrics import balanced_weights
-from mexit_edge.exits.rule import decide
+from mexit_edge.exits.rule import decide, passes
 
 UPPER_LEVEL = 0.90
 Z_UPPER = 1.2815515655446004  # the standard normal quantile at UPPER_LEVEL
-# Above this many prefixes (combinations of all thresholds but the last) candidates are thinned out.
+# Up to this many prefixes (combinations of all thresholds but the last) are tried one by one.
 MAX_PREFIXES = 70_000
+# The search that goes before comes up to the limit in this many steps.
+LIMIT_STEPS = 32
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class ThresholdSearch:
         drop: balanced accuracy lost against the final exit, gains counted; negative when the policy wins.
         drop_upper: upper bound at level 0.90 of what is lost when gains are not counted, at most the limit
             asked for; so it bounds `drop` from above.
-        exact: whether every distinct integer threshold was tried, so that no cheaper admissible set exists.
+        exact: whether every combination was tried, so that no cheaper admissible set exists.
     """
 
     thresholds: tuple[int, ...]
@@ -73,8 +76,8 @@ def search_thresholds(
     """Find the thresholds of least mean cost whose loss of balanced accuracy stays within ``max_drop``.
 
     Every distinct score of an exit is a candidate, and "never" is one. All combinations are tried where that
-    is affordable (always for three exits, and for four with `logit_margin`); otherwise quantiles of the
-    scores are, and the result says so.
+    is affordable (always for three exits, and for four with `logit_margin`); otherwise thresholds are
+    improved one at a time, starting from "never", and the result says so.
 
     Args:
         scores: (n, E - 1) integer scores of the early exits.
@@ -106,16 +109,24 @@ def search_thresholds(
     weights = balanced_weights(y)
     correct = (predicted == y[:, None]).astype(np.float64)
     paired = weights[:, None] * (correct[:, -1:] - correct)
+    never = scores.max(axis=0) + 1
     search = _Search(
         scores=scores,
         loss=np.maximum(paired, 0.0),
         costs=np.asarray(costs, np.float64),
         max_drop=max_drop,
         largest=float(weights.max()),
-        candidates=[],
+        candidates=[
+            np.append(np.unique(column), above).astype(np.int64)
+            for column, above in zip(scores.T, never, strict=True)
+        ],
+        best=(float(costs[-1]), tuple(never.tolist())),
     )
-    exact = search.set_candidates()
-    thresholds = search.run()
+    exact = prod(len(candidates) for candidates in search.candidates[:-1]) <= MAX_PREFIXES
+    search.improve_one_by_one()
+    if exact:
+        search.try_all(0, np.arange(n), (0.0, 0.0, 0.0), ())
+    thresholds = search.best[1]
     exits = decide(scores, thresholds)
     losses = search.loss[np.arange(n), exits - 1]
     upper = upper_bound_of_loss(losses.sum(), (losses**2).sum(), n, search.largest)
@@ -139,92 +150,118 @@ class _Search:
     max_drop: float
     largest: float
     candidates: list[NDArray[np.int64]]
-    best: tuple[float, tuple[int, ...]] = (np.inf, ())
+    best: tuple[float, tuple[int, ...]]
 
-    def set_candidates(self) -> bool:
-        """Choose candidate thresholds per exit; return whether they are all there are."""
-        n_early = self.scores.shape[1]
-        per_exit = max(8, int(MAX_PREFIXES ** (1 / max(1, n_early - 1))))
-        exact = True
-        for early in range(n_early):
-            distinct = np.unique(self.scores[:, early])
-            # The last early exit is swept in one pass, so that it may keep all its candidates.
-            if early < n_early - 1 and len(distinct) > per_exit:
-                distinct = np.unique(np.quantile(distinct, np.linspace(0, 1, per_exit), method="nearest"))
-                exact = False
-            never = self.scores[:, early].max() + 1
-            self.candidates.append(np.append(distinct, never).astype(np.int64))
-        return exact
-
-    def run(self) -> tuple[int, ...]:
-        """Return the cheapest admissible thresholds."""
-        never = tuple(int(candidates[-1]) for candidates in self.candidates)
-        self.best = (float(self.costs[-1]), never)
-        self._descend(0, np.arange(len(self.scores)), (0.0, 0.0, 0.0), ())
-        return self.best[1]
-
-    def _descend(
+    def try_all(
         self,
         early: int,
         remaining: NDArray[np.intp],
-        so_far: tuple[float, float, float],
+        left: tuple[float, float, float],
         prefix: tuple[int, ...],
     ) -> None:
-        """Try every threshold of exit ``early`` on the windows that remain.
+        """Try every threshold of exit ``early`` and of those after it on the windows that remain.
 
         Args:
             early: index of the early exit.
             remaining: windows that have not left yet.
-            so_far: summed cost, loss and squared loss of those that have.
+            left: summed cost, loss and squared loss of those that have.
             prefix: the thresholds before this one.
         """
-        # Bound: even if every remaining window left here, the prefix could not win.
+        # Bounds: even if every remaining window left here the prefix could not win, or even without another
+        # loss its mean loss is above the limit.
         n = len(self.scores)
-        if (so_far[0] + self.costs[early] * len(remaining)) / n >= self.best[0]:
+        least_cost, least_loss = left[0] + self.costs[early] * len(remaining), left[1] + self.largest
+        if least_cost / n >= self.best[0] or least_loss / (n + 1) > self.max_drop:
             return
         if early == self.scores.shape[1] - 1:
-            self._sweep_last(early, remaining, so_far, prefix)
+            final = np.full(len(remaining), early + 1)
+            cost, threshold = self._sweep(early, remaining, final, left, self.max_drop)
+            self._keep(cost, (*prefix, threshold))
             return
         score, loss = self.scores[remaining, early], self.loss[remaining, early]
-        for threshold in self.candidates[early]:
-            leaves = score >= threshold
-            left = loss[leaves]
-            self._descend(
+        for threshold in self.candidates[early].tolist():
+            leaves = passes(score, threshold)
+            now = loss[leaves]
+            self.try_all(
                 early + 1,
                 remaining[~leaves],
-                (
-                    so_far[0] + self.costs[early] * len(left),
-                    so_far[1] + left.sum(),
-                    so_far[2] + (left**2).sum(),
-                ),
-                (*prefix, int(threshold)),
+                (left[0] + self.costs[early] * len(now), left[1] + now.sum(), left[2] + (now**2).sum()),
+                (*prefix, threshold),
             )
 
-    def _sweep_last(
+    def improve_one_by_one(self) -> None:
+        """Coordinate descent: the best threshold of one exit while the others stay, until none gets better.
+
+        The limit is raised in steps, else the first exit would spend all of it. The best thresholds so far
+        are admissible after every step, and running to the end is where they start.
+        """
+        for limit in self.max_drop * np.arange(1, LIMIT_STEPS + 1) / LIMIT_STEPS:
+            improved = 1
+            while improved:
+                improved = sum(self._improve(early, limit) for early in range(self.scores.shape[1]))
+
+    def _improve(self, early: int, limit: float) -> bool:
+        """Give one exit its best threshold; return whether that made the policy cheaper."""
+        thresholds = list(self.best[1])
+        # "Never" tells where the windows that reach this exit leave otherwise.
+        thresholds[early] = int(self.candidates[early][-1])
+        otherwise = decide(self.scores, thresholds) - 1
+        reach, gone = np.flatnonzero(otherwise > early), np.flatnonzero(otherwise < early)
+        loss = self.loss[gone, otherwise[gone]]
+        left = (float(self.costs[otherwise[gone]].sum()), float(loss.sum()), float((loss**2).sum()))
+        cost, thresholds[early] = self._sweep(early, reach, otherwise[reach], left, limit)
+        return self._keep(cost, tuple(thresholds))
+
+    def _keep(self, cost: float, thresholds: tuple[int, ...]) -> bool:
+        # Rounding must not pass for an improvement.
+        better = cost < self.best[0] - 1e-12 * abs(self.best[0])
+        if better:
+            self.best = (cost, thresholds)
+        return better
+
+    def _sweep(
         self,
         early: int,
         remaining: NDArray[np.intp],
-        so_far: tuple[float, float, float],
-        prefix: tuple[int, ...],
-    ) -> None:
-        """Try every threshold of the last early exit at once, by cumulative sums over sorted scores."""
+        otherwise: NDArray[np.intp],
+        left: tuple[float, float, float],
+        limit: float,
+    ) -> tuple[float, int]:
+        """Try every threshold of one exit at once, by cumulative sums over sorted scores.
+
+        The sums restate `passes`: a window leaves from the first position whose score is not below the
+        threshold (side="left"). `test_the_search_equals_brute_force_...` and
+        `test_the_sweep_costs_what_the_rule_does` hold them to `decide`.
+
+        Args:
+            early: index of the exit.
+            remaining: windows that reach it.
+            otherwise: index of the exit at which each of them leaves if not here.
+            left: summed cost, loss and squared loss of all other windows.
+            limit: largest allowed upper bound of the loss.
+
+        Returns:
+            The least mean cost within the limit, infinite if there is none, and its threshold.
+        """
         n = len(self.scores)
-        score = self.scores[remaining, early]
-        order = np.argsort(score, kind="stable")
-        loss = self.loss[remaining, early][order]
-        first = np.searchsorted(score[order], self.candidates[early], side="left")
-        leaving = len(remaining) - first
-        total, squares = _sums_from(loss, first), _sums_from(loss**2, first)
-        upper = upper_bound_of_loss(so_far[1] + total, so_far[2] + squares, n, self.largest)
-        cost = (so_far[0] + self.costs[early] * leaving + self.costs[-1] * first) / n
-        cost[upper > self.max_drop] = np.inf
+        order = np.argsort(self.scores[remaining, early], kind="stable")
+        remaining, otherwise = remaining[order], otherwise[order]
+        first = np.searchsorted(self.scores[remaining, early], self.candidates[early], side="left")
+        here, there = self.loss[remaining, early], self.loss[remaining, otherwise]
+        total = left[1] + _sums_split_at(first, there, here)
+        squares = left[2] + _sums_split_at(first, there**2, here**2)
+        price = np.full(len(remaining), self.costs[early])
+        cost = (left[0] + _sums_split_at(first, self.costs[otherwise], price)) / n
+        cost[upper_bound_of_loss(total, squares, n, self.largest) > limit] = np.inf
         # Of equal costs the strictest threshold wins: argmin from the far end.
         place = len(cost) - 1 - int(np.argmin(cost[::-1]))
-        if cost[place] < self.best[0]:
-            self.best = (float(cost[place]), (*prefix, int(self.candidates[early][place])))
+        return float(cost[place]), int(self.candidates[early][place])
 
 
-def _sums_from(values: NDArray[np.float64], first: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return the sums of ``values[k:]`` for every k of ``first``."""
-    tails = np.append(np.cumsum(values[::-1])[::-1], 0.0)
-    return tails[first]
+def _sums_split_at(
+    first: NDArray[np.intp], below: NDArray[np.float64], above: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the sum of ``below[:k]`` and ``above[k:]`` for every k of ``first``."""
+    heads = np.append(0.0, np.cumsum(below))
+    tails = np.append(np.cumsum(above[::-1])[::-1], 0.0)
+    return heads[first] + tails[first]

@@ -17,15 +17,16 @@ def attach_exits(model: keras.Model, at: Sequence[str], *, dropout: float = 0.3)
     Args:
         model: a functional model with one input and one output of logits (batch, classes); that output
             becomes the final exit as it is.
-        at: names of layers whose output gets an exit, from the input on.
+        at: names of layers whose output gets an exit, from the input on: exits run in this order.
         dropout: rate in the new heads.
 
     Returns:
         A functional model with outputs ``exit_01``, ..., the last one being the model's own.
 
     Raises:
-        InputError: the model is not functional or has several outputs, a layer is unknown, named twice, or of
-            a rank that carries no exit, or the final output is a softmax.
+        InputError: the model is not functional or has several outputs, a layer is unknown, named twice,
+            named after one that needs it, or of a rank that carries no exit, or the final output is a
+            softmax.
 
     Example:
         ```python
@@ -36,6 +37,7 @@ def attach_exits(model: keras.Model, at: Sequence[str], *, dropout: float = 0.3)
     if len(set(at)) != len(at) or not at:
         raise InputError(f"`at` needs distinct layer names, at least one. Received: {list(at)}.")
     names = [layer.name for layer in model.layers]
+    tapped: dict[str, Any] = {}
     outputs = {}
     for number, layer_name in enumerate(at, start=1):
         if layer_name not in names:
@@ -43,12 +45,29 @@ def attach_exits(model: keras.Model, at: Sequence[str], *, dropout: float = 0.3)
         features = model.get_layer(layer_name).output
         if isinstance(features, list | tuple | dict):
             raise InputError(f"`at` must name layers with one output. Received: {layer_name!r} with several.")
+        tapped[layer_name] = features
         name = exit_name(number)
         outputs[name] = pooled_head(features, logits.shape[-1], name, dropout)
+    _refuse_wrong_order(model, tapped)
     final = exit_name(len(at) + 1)
     # An identity gives the model's own output the exit's name; the converter drops it.
     outputs[final] = keras.layers.Identity(name=final)(logits)
     return keras.Model(model.inputs[0], outputs, name=f"{model.name}_multi_exit")
+
+
+def _refuse_wrong_order(model: keras.Model, tapped: dict[str, Any]) -> None:
+    """Refuse an exit whose features need those of an exit after it: the later one could never save work."""
+    before: list[str] = []
+    order = [layer.name for layer in model.layers if layer.name in tapped]
+    for layer_name, features in tapped.items():
+        needed = {layer.name for layer in keras.Model(model.inputs[0], features).layers}
+        late = [name for name in tapped if name in needed and name not in (*before, layer_name)]
+        if late:
+            raise InputError(
+                "`at` must name layers in the order in which they run. "
+                f"Received: {list(tapped)}, where {layer_name!r} needs {late[0]!r}. Use `at={order}`."
+            )
+        before.append(layer_name)
 
 
 def _single_output(model: keras.Model) -> Any:

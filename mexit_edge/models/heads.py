@@ -14,6 +14,34 @@ def exit_name(number: int) -> str:
     return f"exit_{number:02d}"
 
 
+def exit_names(network: Any, argument: str = "network") -> tuple[str, ...]:
+    """Return the names of a network's exits, in order, after checking that they are what we need.
+
+    Args:
+        network: a functional model with a dict of logits ``exit_01``, ``exit_02``, ... as outputs.
+        argument: name of the argument that carried it, for the message.
+
+    Raises:
+        InputError: it is no such model, or its exits have different numbers of logits.
+    """
+    output: Any = getattr(network, "output", None) if getattr(network, "inputs", None) else None
+    names = tuple(output) if isinstance(output, dict) else ()
+    expected = tuple(exit_name(number) for number in range(1, len(names) + 1))
+    if not names or tuple(sorted(names)) != expected:
+        raise InputError(
+            f"`{argument}` must be a functional Keras model with a dict of outputs exit_01, exit_02, ... "
+            f"Received: {type(network).__name__} with outputs {', '.join(names) or 'without names'}. "
+            "Use `attach_exits` to give a model exits."
+        )
+    sizes = [output[name].shape[-1] for name in expected]
+    if len(set(sizes)) != 1:
+        raise InputError(
+            f"`{argument}` must give the same number of logits at every exit. Received: {sizes}. "
+            "Build the heads for one number of classes."
+        )
+    return expected
+
+
 def pooled_head(features: Any, n_classes: int, name: str, dropout: float) -> Any:
     """Return logits of average and maximum pooling over all positions, dropout and a dense layer.
 

@@ -11,10 +11,18 @@ from numpy.typing import NDArray
 
 from mexit_edge.bundle import Training
 from mexit_edge.errors import InputError
+from mexit_edge.models.heads import exit_names
 from mexit_edge.regimes.batches import WindowBatches
+from mexit_edge.regimes.checks import (
+    check_arrays,
+    check_class_weight,
+    refuse_absent_class,
+    refuse_given,
+    window_weights,
+)
+from mexit_edge.regimes.provenance import NoteProvenance
 from mexit_edge.regimes.regime import Regime, make_regime
 from mexit_edge.signals import Normalisation, Perturbation, Sensor, Windows, inertial_perturbations
-from mexit_edge.signals.windows import refuse_non_finite
 
 
 @keras.saving.register_keras_serializable("mexit_edge")
@@ -34,7 +42,8 @@ class MultiExitModel(keras.Model):
         seed: of the order of windows and their perturbations.
 
     Raises:
-        InputError: the network's outputs are not such a dict, or there is no such regime.
+        InputError: the network's outputs are not such a dict, there is no such regime, or ``perturbations``
+            is neither ``"auto"`` nor a sequence of perturbations.
 
     Example:
         ```python
@@ -55,7 +64,13 @@ class MultiExitModel(keras.Model):
         name: str = "multi_exit_model",
     ) -> None:
         super().__init__(name=name)
-        self.exits = _exit_names(network)
+        if perturbations != "auto" and (
+            isinstance(perturbations, str) or not all(callable(one) for one in perturbations)
+        ):
+            raise InputError(
+                f'`perturbations` must be "auto" or a sequence of perturbations. Received: {perturbations!r}.'
+            )
+        self.exits = exit_names(network)
         self.network = network
         self.regime = make_regime(regime)
         self.normalisation = normalisation
@@ -67,6 +82,10 @@ class MultiExitModel(keras.Model):
             keras.metrics.SparseCategoricalAccuracy(name=f"{exit_}_accuracy") for exit_ in self.exits
         ]
         self.build(network.inputs[0].shape)
+
+    @property
+    def _window_shape(self) -> tuple[int, ...]:
+        return tuple(self.network.inputs[0].shape[1:])
 
     @property
     def n_classes(self) -> int:
@@ -141,39 +160,52 @@ class MultiExitModel(keras.Model):
         Args:
             x: `Windows`; or an array (n, ...) as the network takes it, with ``y``; or a tf.data.Dataset or
                 PyDataset of (x, y). Only `Windows` are normalised and perturbed.
-            y: (n,) class indices, with an array.
-            batch_size: windows per step.
+            y: (n,) class indices, with an array only.
+            batch_size: windows per step; a data set has its own.
             epochs: number of the last epoch.
             validation_data: `Windows`, (x, y) or a data set.
-            class_weight: class index -> weight of its windows.
-            sample_weight: (n,) weight per window.
+            class_weight: class index -> weight of its windows, 1 for those not named.
+            sample_weight: (n,) weight per window, with `Windows` and arrays only.
             initial_epoch: number of epochs done before.
-            **options: of `keras.Model.fit`: callbacks, verbose, ...
+            **options: of `keras.Model.fit`: callbacks, verbose, ... `Windows` are shuffled always.
 
         Returns:
             Keras' History.
 
         Raises:
             InputError: labels out of range, a class absent from training, NaN or infinite samples, shapes
-                that do not fit the network.
+                that do not fit the network, weights that fit neither windows nor classes, or an argument that
+                this kind of data does not take.
         """
+        check_class_weight(class_weight, self.n_classes)
+        self._check_validation(validation_data)
         if isinstance(x, Windows):
+            reason = "`Windows` have labels, and are shuffled anew in every epoch"
+            refuse_given(reason, y=y, shuffle=options.pop("shuffle", None))
             data: dict[str, Any] = {
                 "x": self._training_batches(x, batch_size, class_weight, sample_weight, initial_epoch),
                 "shuffle": False,
             }
-        elif y is not None:
-            self._check_arrays(x, y)
-            weights = {"class_weight": class_weight, "sample_weight": sample_weight}
-            data = {"x": x, "y": y, "batch_size": batch_size, **weights}
+        elif hasattr(x, "__array__") or isinstance(x, list | tuple):
+            x, y = check_arrays(x, y, self._window_shape, self.n_classes)
+            refuse_absent_class(y, self.n_classes)
+            weights = window_weights(y, self.n_classes, class_weight, sample_weight)
+            data = {"x": x, "y": y, "batch_size": batch_size, "sample_weight": weights}
         else:
+            reason = "a data set yields (x, y) or (x, y, sample_weight)"
+            refuse_given(reason, y=y, sample_weight=sample_weight)
             data = {"x": x, "class_weight": class_weight}
             if not isinstance(x, keras.utils.PyDataset):
                 # A tf.data.Dataset is shuffled by its owner; Keras would warn of its own default.
                 options.setdefault("shuffle", False)
-        self.provenance = self._provenance(x, validation_data, epochs)
+        # First, so that a checkpoint of the same epoch knows what it has seen.
+        callbacks = [
+            NoteProvenance(x, validation_data),
+            *keras.tree.flatten(options.pop("callbacks", None) or []),
+        ]
         return super().fit(
             **data,
+            callbacks=callbacks,
             epochs=epochs,
             initial_epoch=initial_epoch,
             validation_data=self._as_arrays(validation_data),
@@ -218,19 +250,6 @@ class MultiExitModel(keras.Model):
         model.provenance = Training.model_validate(config["provenance"])
         return model
 
-    def _provenance(self, x: Any, validation_data: Any, epochs: int) -> Training:
-        """Return where the weights come from, as far as the data say."""
-        before = self.provenance
-        changes: dict[str, Any] = {"epochs": epochs}
-        if isinstance(x, Windows):
-            # Subjects of an earlier `fit` on the same data set stay seen.
-            seen = before.train_subjects if before.data == x.name else ()
-            changes |= {"data": x.name, "train_subjects": tuple(sorted({*seen, *x.subjects}))}
-        if isinstance(validation_data, Windows):
-            seen = before.validation_subjects if before.data == validation_data.name else ()
-            changes["validation_subjects"] = tuple(sorted({*seen, *validation_data.subjects}))
-        return before.model_copy(update=changes)
-
     def _training_batches(
         self,
         windows: Windows,
@@ -239,20 +258,11 @@ class MultiExitModel(keras.Model):
         sample_weight: Any,
         initial_epoch: int,
     ) -> WindowBatches:
-        self._check_arrays(windows.x, windows.y)
-        present = np.bincount(windows.y, minlength=windows.n_classes) > 0
-        if not present.all():
-            absent = [name for name, there in zip(windows.classes, present, strict=True) if not there]
-            raise InputError(
-                f"`x` must hold windows of every class. Received: none of {', '.join(absent)}. "
-                "Take other training subjects, or leave the class out."
-            )
+        check_arrays(windows.x, windows.y, self._window_shape, self.n_classes)
+        refuse_absent_class(windows.y, self.n_classes, windows.classes)
+        weights = window_weights(windows.y, self.n_classes, class_weight, sample_weight)
         if self.normalisation is None:
             self.normalisation = Normalisation.fit(windows)
-        weight = None if sample_weight is None else np.asarray(sample_weight, np.float32)
-        if class_weight is not None:
-            by_class = np.asarray([class_weight.get(index, 1.0) for index in range(self.n_classes)])
-            weight = (by_class[windows.y] * (1.0 if weight is None else weight)).astype(np.float32)
         return WindowBatches(
             windows,
             self.normalisation,
@@ -260,16 +270,12 @@ class MultiExitModel(keras.Model):
             batch_size,
             self.seed,
             first_epoch=initial_epoch,
-            sample_weight=weight,
+            sample_weight=weights,
         )
 
     def _perturbations(self, sensor: Sensor) -> Sequence[Perturbation]:
         if not isinstance(self.perturbations, str):
             return self.perturbations
-        if self.perturbations != "auto":
-            raise InputError(
-                f'`perturbations` must be "auto" or a sequence. Received: {self.perturbations!r}.'
-            )
         normalisation = self.normalisation or Normalisation.identity(sensor.n_channels)
         return inertial_perturbations(normalisation.scale) if sensor.rigid_bodies else ()
 
@@ -280,36 +286,16 @@ class MultiExitModel(keras.Model):
         normalisation = self.normalisation or Normalisation.identity(data.sensor.n_channels)
         return normalisation.apply(data.x), data.y
 
-    def _check_arrays(self, x: Any, y: Any) -> None:
-        expected = self.network.inputs[0].shape[1:]
-        samples, labels = np.asarray(x), np.asarray(y)
-        if samples.dtype.kind not in "iuf" or samples.shape[1:] != tuple(expected):
-            raise InputError(
-                f"`x` must be real numbers of shape (n, {', '.join(map(str, expected))}). "
-                f"Received: {samples.dtype} of shape {samples.shape}."
-            )
-        refuse_non_finite(samples, "`x`")
-        if labels.shape != samples.shape[:1] or labels.dtype.kind not in "iu":
-            raise InputError(
-                f"`y` must be integers of shape ({len(samples)},). "
-                f"Received: {labels.dtype} of shape {labels.shape}."
-            )
-        if not len(labels) or labels.min() < 0 or labels.max() >= self.n_classes:
-            got = f"values from {labels.min()} to {labels.max()}" if len(labels) else "none"
-            raise InputError(f"`y` must hold class indices from 0 to {self.n_classes - 1}. Received: {got}.")
-
-
-def _exit_names(network: keras.Model) -> tuple[str, ...]:
-    """Return the names of the exits, in order, after checking that they are what we need."""
-    output: Any = getattr(network, "output", None) if getattr(network, "inputs", None) else None
-    names = tuple(output) if isinstance(output, dict) else ()
-    expected = tuple(f"exit_{number:02d}" for number in range(1, len(names) + 1))
-    if not names or tuple(sorted(names)) != expected:
-        raise InputError(
-            "`network` must be a functional Keras model with a dict of outputs exit_01, exit_02, ... "
-            f"Received: {type(network).__name__} with outputs {', '.join(names) or 'without names'}. "
-            "Use `attach_exits` to give a model exits."
-        )
-    if len({output[name].shape[-1] for name in names}) != 1:
-        raise InputError("`network` must give the same number of logits at every exit.")
-    return expected
+    def _check_validation(self, data: Any) -> None:
+        """Check what is known before training; a data set shows its samples only while it is read."""
+        part = " of `validation_data`"
+        if isinstance(data, Windows):
+            check_arrays(data.x, data.y, self._window_shape, self.n_classes, part)
+        elif isinstance(data, list | tuple):
+            if len(data) not in (2, 3):
+                raise InputError(
+                    "`validation_data` must be `Windows`, a data set, (x, y) or (x, y, sample_weight). "
+                    f"Received: {len(data)} values."
+                )
+            _, y = check_arrays(data[0], data[1], self._window_shape, self.n_classes, part)
+            window_weights(y, self.n_classes, None, [*data, None][2], "sample_weight of validation_data")

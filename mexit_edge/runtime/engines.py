@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mexit_edge.bundle import ENGINES as ENGINES
+from mexit_edge.bundle import StageSpec, TensorSpec
 from mexit_edge.errors import InputError, MissingExtraError, unknown_name
 from mexit_edge.runtime.native import CaughtStderr
-from mexit_edge.tflite import Graph, batchable
+from mexit_edge.tflite import Graph, Tensor, batchable
 
 Int8 = NDArray[np.int8]
-ENGINES = ("litert-xnnpack", "litert-builtin", "litert-reference", "tflm")
 BATCH = 256  # windows per call of an interpreter that takes several
 
 
@@ -165,7 +166,9 @@ def _litert(content: bytes, kernels: str) -> Any:
 class TflmModel(LoadedModel):
     """A model in TensorFlow Lite Micro on the host: the microcontroller's exact arithmetic.
 
-    TFLM trusts its input and may crash on a damaged file, so LiteRT opens each file first.
+    TFLM trusts its input and may crash the process on a damaged file. LiteRT, which verifies a file's
+    structure, opens each one first, in this process. What only TFLM trips over is not guarded here;
+    `mexit inspect` tries a bundle's stages in a child process first (`runtime.tflm.try_in_child`).
 
     Args:
         content: a .tflite.
@@ -230,3 +233,36 @@ def open_model(engine: str, content: bytes) -> LoadedModel:
     if engine == "tflm":
         return TflmModel(content)
     return LiteRTModel(content, engine.removeprefix("litert-"))
+
+
+def open_stage(engine: str, content: bytes, spec: StageSpec) -> LoadedModel:
+    """Open a stage of a bundle, whose file must have the inputs and outputs that the manifest states.
+
+    Args:
+        engine: one of `ENGINES`.
+        content: the file.
+        spec: what the manifest says about it.
+
+    Raises:
+        InputError: the file has other inputs or outputs, in number, shape, type, scale or zero point; or as
+            for `open_model`.
+        MissingExtraError: the engine is not installed.
+    """
+    model = open_model(engine, content)
+    graph = Graph(content)
+    for kind, tensors, indices in (
+        ("inputs", spec.inputs, graph.inputs),
+        ("outputs", spec.outputs, graph.outputs),
+    ):
+        stated = [_facts(tensor, tensor.dtype.upper()) for tensor in tensors]
+        found = [_facts(graph.tensors[index], graph.tensors[index].dtype) for index in indices]
+        if stated != found:
+            raise InputError(
+                f"the {kind} of `{spec.file}` must be those of the manifest (shape, type, scale, zero "
+                f"point): {stated}. Received: {found}. Export the bundle again."
+            )
+    return model
+
+
+def _facts(tensor: TensorSpec | Tensor, dtype: str) -> tuple[Any, ...]:
+    return tensor.shape, dtype, tensor.scale, tensor.zero_point

@@ -70,7 +70,7 @@ def verify_golden(bundle: Bundle, engine: str) -> tuple[tuple[ExitParity, ...], 
         decisions that differ from the golden ones of this engine.
 
     Raises:
-        InputError: the bundle has no golden vectors, or none for this engine.
+        InputError: the bundle has no golden vectors, none for this engine, or not the logits of every exit.
     """
     golden = bundle.golden
     if golden is None or engine not in golden.labels:
@@ -78,11 +78,18 @@ def verify_golden(bundle: Bundle, engine: str) -> tuple[tuple[ExitParity, ...], 
         raise InputError(
             f"`engine` must be one that the golden vectors hold ({known}). Received: {engine!r}."
         )
+    names = [stage.outputs[0].name for stage in bundle.manifest.stages]
+    if missing := sorted(set(names) - set(golden.tensors)):
+        raise InputError(
+            f"the golden vectors must hold the logits of every exit ({', '.join(names)}). "
+            f"Received: none of {', '.join(missing)}."
+        )
     runtime = Runtime(bundle, engine)
     result = runtime.infer_batch(golden.windows)
     wrong = int(np.sum((result.label != golden.labels[engine]) | (result.exit != golden.exits[engine])))
-    expected = np.stack([golden.tensors[stage.outputs[0].name] for stage in bundle.manifest.stages], axis=1)
-    return _rows(engine, bundle, runtime.all_logits(golden.windows), expected), wrong
+    got = runtime.all_logits(golden.windows)
+    expected = np.stack([golden.tensors[name].reshape(len(got), -1) for name in names], axis=1)
+    return _rows(engine, bundle, got, expected), wrong
 
 
 def _rows(

@@ -27,6 +27,36 @@ def refuse_non_finite(x: NDArray[Any], argument: str) -> None:
         )
 
 
+def as_array(values: ArrayLike, argument: str) -> NDArray[Any]:
+    """Return an array of whatever was given for one.
+
+    Raises:
+        InputError: the rows have different lengths.
+    """
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InputError(
+            f"`{argument}` must be an array, or lists of equal length. Received: {error}."
+        ) from error
+
+
+def class_names(classes: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of classes as a tuple.
+
+    Raises:
+        InputError: it is one text instead of several, a name is no text, or stands twice.
+    """
+    names = (classes,) if isinstance(classes, str) else tuple(classes)
+    texts = all(isinstance(name, str) for name in names)
+    if isinstance(classes, str) or not texts or len(set(names)) != len(names):
+        raise InputError(
+            f"`classes` must hold one distinct name per class. Received: {classes!r}. "
+            'Use a list of texts: `classes=["walk", "sit"]`.'
+        )
+    return names
+
+
 @dataclass(frozen=True, eq=False)
 class Windows:
     """Windows cut from recordings.
@@ -40,7 +70,7 @@ class Windows:
         name: of the data set, for results.
 
     Raises:
-        InputError: shapes or labels do not fit, or a sample is not finite.
+        InputError: shapes or labels do not fit, a class name stands twice, or a sample is not finite.
     """
 
     x: NDArray[np.float32]
@@ -51,6 +81,7 @@ class Windows:
     name: str = "windows"
 
     def __post_init__(self) -> None:
+        class_names(self.classes)
         if self.x.ndim != 3 or self.x.shape[1:] != self.sensor.shape:
             raise InputError(
                 f"`x` must have shape (n, {self.sensor.window}, {self.sensor.n_channels}). "
@@ -92,10 +123,10 @@ class Windows:
             name: of the data set, for results.
 
         Raises:
-            InputError: the arrays are not numbers, or do not fit each other.
+            InputError: the arrays are not numbers, or do not fit each other or the class names.
         """
-        samples = np.asarray(x)
-        labels = np.asarray(y)
+        samples = as_array(x, "x")
+        labels = as_array(y, "y")
         if samples.dtype.kind not in "iuf" or samples.ndim != 3:
             raise InputError(
                 "`x` must be real numbers of shape (n, time, channels). "
@@ -105,7 +136,7 @@ class Windows:
             raise InputError(
                 f"`y` must be integers of shape (n,). Received: {labels.dtype} of shape {labels.shape}."
             )
-        whom = np.zeros(len(labels), np.int64) if subject is None else np.asarray(subject)
+        whom = np.zeros(len(labels), np.int64) if subject is None else as_array(subject, "subject")
         if whom.dtype.kind not in "iu":
             raise InputError(
                 f"`subject` must be integers of shape (n,). Received: {whom.dtype} of shape {whom.shape}. "
@@ -121,7 +152,7 @@ class Windows:
             y=labels.astype(np.int64),
             subject=whom.astype(np.int64),
             sensor=sensor or Sensor.plain(samples.shape[2], samples.shape[1]),
-            classes=tuple(classes),
+            classes=class_names(classes),
             name=name,
         )
 

@@ -40,15 +40,15 @@ def simulate(
         InputError: the windows' classes or sensor are not the bundle's, their subjects are not new to it, or
             the engine or device is unknown.
     """
-    bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+    engine = engine or reference_engine()
+    runtime = Runtime(bundle, engine)
+    bundle = runtime.bundle
     manifest = bundle.manifest
     check_fit(bundle, windows)
     if not allow_seen:
         refuse_seen(manifest, windows, SEEN)
     estimate = None if device is None else estimate_bundle(bundle, device)
-    engine = engine or reference_engine()
     samples = raw_windows(bundle, windows)
-    runtime = Runtime(bundle, engine)
     result = runtime.infer_batch(samples)
     policy = manifest.policy
     return Simulation(
