@@ -463,6 +463,26 @@ def many_exits_network() -> Any:
     return keras.Model(window, outputs)
 
 
+def two_heads_residual_network() -> Any:
+    """A residual sum before a strided convolution, with heads on both sides of the sum.
+
+    The graph of examples/own_network.py: the converter's newer quantizer leaves that convolution in float, so
+    that `convert_int8` falls back to the older one.
+    """
+    import keras
+    from keras import layers
+
+    from mexit_edge.models import attach_exits
+
+    window = keras.Input((48, 1))
+    x = layers.Conv1D(16, 5, strides=2, padding="same", activation="relu", name="early")(window)
+    y = layers.Conv1D(16, 3, padding="same", activation="relu")(x)
+    x = layers.Add(name="residual")([x, y])
+    x = layers.Conv1D(32, 3, strides=2, padding="same", activation="relu", name="late")(x)
+    x = layers.GlobalAveragePooling1D()(x)
+    return attach_exits(keras.Model(window, layers.Dense(3)(x)), at=["early", "residual"])
+
+
 NETWORKS: dict[str, Callable[[], Any]] = {
     "dscnn": dscnn_network,
     "long_skip": long_skip_network,
@@ -472,6 +492,7 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "flatten": flatten_network,
     "attached": attached_network,
     "many_exits": many_exits_network,
+    "two_heads_residual": two_heads_residual_network,
 }
 
 

@@ -481,6 +481,11 @@ def test_named_subjects_go_where_they_are_named(data):
     assert sorted(sum(split.subjects.values(), ())) == list(windows.subjects)
 
 
+@pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3)])
+def test_any_integer_type_is_a_seed(seed):
+    assert split_by_subject(made(9), seed=seed).subjects == split_by_subject(made(9), seed=3).subjects
+
+
 def test_the_seed_matters():
     windows = made(20)
     assert len({split_by_subject(windows, seed=seed).subjects["test"] for seed in range(10)}) > 1
@@ -569,6 +574,7 @@ def test_too_few_subjects(n_subjects):
             "leave at least one subject.*7 of them named.*validation 1, calibration 2",
         ),
         ({"seed": -1}, "`seed` must be an integer of at least 0. Received: -1"),
+        ({"seed": "1"}, "`seed` must be an integer of at least 0. Received: '1'"),
         ({"seed": 0.5}, r"`seed` must be an integer of at least 0. Received: 0\.5"),
     ],
 )

@@ -151,6 +151,25 @@ def test_attach_refuses(model: object, at: list[str], message: str) -> None:
         attach_exits(model(), at=at)
 
 
+def test_exits_must_be_named_in_the_order_in_which_they_run() -> None:
+    message = (
+        r"order in which they run\. Received: .*'conv_b' needs 'pool_a'\. Use `at=\['pool_a', 'conv_b'\]`"
+    )
+    with pytest.raises(InputError, match=message):
+        attach_exits(user_model(), at=["conv_b", "pool_a"])
+
+
+def test_exits_on_branches_that_need_nothing_of_each_other_stand_in_any_order() -> None:
+    window = keras.Input((8, 2))
+    left, right = (layers.Conv1D(4, 3, name=name)(window) for name in ("left", "right"))
+    both = layers.GlobalAveragePooling1D()(layers.Add(name="sum")([left, right]))
+    model = keras.Model(window, layers.Dense(3)(both))
+    for at in (["left", "right"], ["right", "left"], ["right", "left", "sum"]):
+        assert len(attach_exits(model, at=at).output) == len(at) + 1
+    with pytest.raises(InputError, match=r"'sum' needs 'left'\. Use `at=\['right', 'left', 'sum'\]`|needs"):
+        attach_exits(model, at=["right", "sum", "left"])
+
+
 def test_attach_refuses_a_rank_without_a_head() -> None:
     window = keras.Input((8, 2))
     high = layers.Reshape((2, 2, 2, 2), name="high")(window)

@@ -315,8 +315,12 @@ def test_perturbations_need_a_rigid_body() -> None:
     assert len(model._perturbations(SENSOR)) == 4
     assert model._perturbations(replace(SENSOR, rigid_bodies=())) == ()
     assert compiled(perturbations=())._perturbations(SENSOR) == ()
+
+
+@pytest.mark.parametrize("perturbations", ["autoo", "none", ["rotation"]])
+def test_perturbations_are_checked_at_once(perturbations: object) -> None:
     with pytest.raises(InputError, match='`perturbations` must be "auto" or a sequence'):
-        compiled(perturbations="none").fit(synthetic_windows(8), verbose=0)
+        MultiExitModel(pooled_network(), perturbations=perturbations)
 
 
 def test_normalisation_is_fitted_once() -> None:
@@ -373,12 +377,90 @@ def test_a_second_fit_keeps_the_subjects_of_the_first() -> None:
     assert (model.provenance.data, model.provenance.regime) == ("synthetic", "joint")
 
 
+def test_a_second_data_set_does_not_hide_the_first(caplog: pytest.LogCaptureFixture) -> None:
+    first, second = synthetic_windows(96), synthetic_windows(96, seed=1, name="other")
+    model = compiled()
+    model.fit(first.of_subjects([0, 1]), batch_size=8, validation_data=first.of_subjects([2]), verbose=0)
+    assert caplog.text == ""
+    model.fit(second.of_subjects([3, 4]), batch_size=8, validation_data=second.of_subjects([5]), verbose=0)
+    assert "Trained on 'other' after 'synthetic'" in caplog.text
+    assert model.provenance.data == "synthetic"
+    assert model.provenance.train_subjects == (0, 1, 3, 4)
+    assert model.provenance.validation_subjects == (2, 5)
+
+
+def test_validation_subjects_of_a_fit_on_arrays_are_known() -> None:
+    windows = synthetic_windows(48)
+    model = compiled()
+    model.fit(windows.x, windows.y, validation_data=windows.of_subjects([5]), verbose=0)
+    assert (model.provenance.data, model.provenance.validation_subjects) == ("synthetic", (5,))
+
+
+def test_epochs_add_up() -> None:
+    windows = synthetic_windows(24)
+    model = compiled()
+    model.fit(windows, batch_size=8, epochs=2, verbose=0)
+    model.fit(windows, batch_size=8, epochs=2, verbose=0)
+    assert model.provenance.epochs == 4
+    model.fit(windows, batch_size=8, epochs=7, initial_epoch=4, verbose=0)
+    assert model.provenance.epochs == 7
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_an_early_stopped_fit_is_noted_as_far_as_it_came(as_list: bool) -> None:
+    windows = synthetic_windows(24)
+    stop = keras.callbacks.EarlyStopping("loss", patience=1, baseline=0.0)
+    model = compiled()
+    done = model.fit(windows, batch_size=8, epochs=9, callbacks=[stop] if as_list else stop, verbose=0)
+    assert model.provenance.epochs == len(done.epoch) < 9
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Ends the training as a user at the keyboard would, in the second step of the second epoch."""
+
+    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
+        if batch == 1 and self.epoch == 1:
+            raise KeyboardInterrupt
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+        self.epoch = epoch
+
+
+def test_an_interrupted_fit_is_noted_as_far_as_it_came() -> None:
+    # Its weights can be exported: what they have seen must be refused in calibration.
+    model = compiled()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(synthetic_windows(24), batch_size=8, epochs=5, callbacks=[Interrupt()], verbose=0)
+    assert model.provenance.epochs == 1
+    assert model.provenance.train_subjects == (0, 1, 2, 3, 4, 5)
+
+
+def test_a_checkpoint_knows_what_it_has_seen(tmp_path: Path) -> None:
+    model = compiled()
+    checkpoint = keras.callbacks.ModelCheckpoint(str(tmp_path / "{epoch}.keras"))
+    model.fit(synthetic_windows(24), batch_size=8, epochs=2, callbacks=[checkpoint], verbose=0)
+    provenance = keras.saving.load_model(tmp_path / "1.keras", compile=False).provenance
+    assert (provenance.epochs, provenance.data) == (1, "synthetic")
+    assert provenance.train_subjects == (0, 1, 2, 3, 4, 5)
+
+
 def test_a_refused_fit_leaves_no_trace() -> None:
     model = compiled()
+    before = model.provenance
     with pytest.raises(InputError):
         model.fit(synthetic_windows(8).take(np.arange(2)), verbose=0)
-    assert model.provenance.data is None
+    with pytest.raises(InputError, match="of `validation_data`"):
+        model.fit(synthetic_windows(8), validation_data=(HOLE, Y), verbose=0)
+    assert model.provenance == before
     assert model.normalisation is None
+
+
+def test_a_fit_that_fails_before_its_first_step_leaves_no_trace() -> None:
+    model = compiled(Joint((1.0,)))
+    before = model.provenance
+    with pytest.raises(InputError, match="`exit_weights`"):
+        model.fit(synthetic_windows(8), epochs=3, verbose=0)
+    assert model.provenance == before
 
 
 # --- What is refused ----------------------------------------------------------------------------------------
@@ -400,13 +482,90 @@ HOLE[3, 2, 1] = np.nan
         (X[:, :31], Y, r"shape \(n, 32, 3\). Received: float32 of shape \(8, 31, 3\)"),
         (X.astype(str), Y, "must be real numbers"),
         (X[:0], Y[:0], "class indices from 0 to 3. Received: none"),
+        (X, np.where(Y == 2, 0, Y), "`x` must hold windows of every class. Received: none of class 2"),
+        (X, None, r"`y` must be integers of shape \(8,\). Received: object"),
+        ([[1.0, 2.0], [3.0]], Y, "`x` must be an array, or lists of equal length"),
+        (X, [[1], [2, 3]], "`y` must be an array, or lists of equal length"),
     ],
-    ids=["too high", "negative", "float", "one-hot", "too few", "nan", "shape", "text", "none"],
+    ids=[
+        *("too high", "negative", "float", "one-hot", "too few", "nan", "shape", "text", "none"),
+        *("absent class", "no labels", "ragged x", "ragged y"),
+    ],
 )
 def test_bad_arrays_are_refused(x: np.ndarray, y: np.ndarray, message: str) -> None:
     model = compiled()
     with pytest.raises(InputError, match=message):
         model.fit(x, y, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("validation_data", "message"),
+    [
+        ((HOLE, Y), r"`x` of `validation_data` must hold finite samples. Received: nan at index \(3, 2, 1\)"),
+        ((X[:, :31], Y), r"`x` of `validation_data` must be real numbers of shape \(n, 32, 3\)"),
+        ((X, Y + 1), "`y` of `validation_data` must hold class indices from 0 to 3"),
+        ((X, Y, Y[:5]), r"`sample_weight of validation_data` needs one real number per window, shape \(8,\)"),
+        ((X,), "`validation_data` must be .* Received: 1 values"),
+        (synthetic_windows(8, sensor=SENSOR.with_windowing(16, 8)), "`x` of `validation_data` must be real"),
+    ],
+    ids=["nan", "shape", "label", "weights", "alone", "windows"],
+)
+def test_bad_validation_data_are_refused(validation_data: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        compiled().fit(X, Y, validation_data=validation_data, verbose=0)
+
+
+def data_set() -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices((X, Y)).batch(4)
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "message"),
+    [
+        (synthetic_windows(8), {"y": Y}, "`y` must be left out: `Windows` have labels"),
+        (synthetic_windows(8), {"shuffle": True}, "`shuffle` must be left out: `Windows` .* are shuffled"),
+        (data_set(), {"y": Y}, "`y` must be left out: a data set yields"),
+        (data_set(), {"sample_weight": np.ones(8)}, r"`sample_weight` must be left out: .* sample_weight\)"),
+    ],
+    ids=["y", "shuffle", "data set y", "data set weight"],
+)
+def test_arguments_without_a_meaning_are_refused(x: object, options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        compiled().fit(x, verbose=0, **options)
+
+
+@pytest.mark.parametrize("data", [(synthetic_windows(8), None), (X, Y)], ids=["windows", "arrays"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sample_weight": np.ones(7)}, r"`sample_weight` needs .* shape \(8,\). Received: float64 .*\(7,\)"),
+        ({"sample_weight": np.ones((8, 1))}, "`sample_weight` needs one real number per window"),
+        ({"sample_weight": [1.0] * 7 + [np.nan]}, "`sample_weight` must hold finite weights >= 0"),
+        ({"sample_weight": [1.0] * 7 + [-1.0]}, "`sample_weight` must hold finite weights >= 0"),
+        ({"class_weight": {7: 1.0}}, r"`class_weight` must map class indices from 0 to 3 .*Received: \{7: 1"),
+        ({"class_weight": {0: -1.0}}, "`class_weight` must map .* finite weights >= 0"),
+    ],
+    ids=["few", "column", "nan", "negative", "no class", "negative class"],
+)
+def test_weights_that_do_not_fit_are_refused(data: tuple, options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        compiled().fit(*data, verbose=0, **options)
+
+
+def test_class_weight_of_a_data_set() -> None:
+    weighted, plain = compiled(), compiled()
+    weighted.fit(data_set(), class_weight={0: 5.0}, verbose=0)
+    plain.fit(data_set(), verbose=0)
+    assert np.abs(weights_of(weighted) - weights_of(plain)).max() > 1e-4
+    with pytest.raises(InputError, match="`class_weight` must map"):
+        compiled().fit(data_set(), class_weight={4: 1.0}, verbose=0)
+
+
+def test_class_and_sample_weight_go_together_with_arrays() -> None:
+    models = [compiled(), compiled()]
+    models[0].fit(X, Y, class_weight={1: 3.0}, sample_weight=np.full(8, 2.0), shuffle=False, verbose=0)
+    models[1].fit(X, Y, sample_weight=np.where(Y == 1, 6.0, 2.0), shuffle=False, verbose=0)
+    np.testing.assert_allclose(weights_of(models[0]), weights_of(models[1]), atol=1e-6)
 
 
 def test_a_class_absent_from_training_is_refused() -> None:

@@ -176,6 +176,24 @@ def test_ones_own_arrays_that_do_not_fit_are_refused_by_name(argument, x, y, sub
         Windows.from_arrays(x, y, subject)
 
 
+@pytest.mark.parametrize("classes", ["walk", ["walk", "sit", "walk"], [0, 1]])
+def test_class_names_are_several_distinct_texts(classes):
+    x, y = np.zeros((3, 4, 2), np.float32), [0, 1, 0]
+    with pytest.raises(InputError, match=r"`classes` must hold one distinct name per class\. Received: "):
+        Windows.from_arrays(x, y, classes=classes)
+    with pytest.raises(InputError, match="`classes` must hold one distinct name"):
+        Windows(x, np.asarray(y), np.zeros(3, np.int64), Sensor.plain(2, 4), classes)
+    with pytest.raises(InputError, match="`classes` must hold one distinct name"):
+        cut_windows([recording_of([0] * 5)], classes)
+
+
+@pytest.mark.parametrize("argument", ["x", "y", "subject"])
+def test_ragged_lists_are_refused_by_name(argument):
+    arrays = {"x": np.zeros((2, 4, 2)), "y": [0, 1], "subject": [1, 2], argument: [[1, 2], [3]]}
+    with pytest.raises(InputError, match=rf"`{argument}` must be an array, or lists of equal length"):
+        Windows.from_arrays(**arrays)
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int64, np.float16, np.float64])
 def test_ones_own_arrays_of_any_real_type_become_float32(dtype):
     x = np.arange(24).reshape(3, 4, 2).astype(dtype)
@@ -245,7 +263,7 @@ def cut_slowly(recording: Recording, n_classes: int, window: int, hop: int) -> l
 
 @given(
     runs=st.lists(
-        st.lists(st.tuples(st.integers(-1, 3), st.integers(1, 12)), max_size=6), min_size=1, max_size=3
+        st.lists(st.tuples(st.integers(-1, 2), st.integers(1, 12)), max_size=6), min_size=1, max_size=3
     ),
     window=st.integers(1, 8),
     hop=st.integers(1, 9),
@@ -289,6 +307,13 @@ def test_unlabelled_samples_and_changes_of_class_give_no_window():
     windows = cut_windows([recording_of([0, 0, 0, -1, -1, -1, 1, 1, 1, 0])], ("a", "b"))
     assert windows.x[:, 0, 0].tolist() == [0, 6]
     assert windows.y.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("label", [2, -2])
+def test_a_label_without_a_class_is_refused(label):
+    # Left out without a word, a class missing from the list would never be missed.
+    with pytest.raises(InputError, match=rf"`y` of recording .* from 0 to 1, or -1 .*Received: {label}\. "):
+        cut_windows([recording_of([0] * 6), recording_of([0, 0, 0, label])], ("a", "b"))
 
 
 def test_windows_do_not_share_memory_with_the_recording():

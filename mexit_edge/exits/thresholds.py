@@ -25,7 +25,7 @@ Z_UPPER = 1.2815515655446004  # the standard normal quantile at UPPER_LEVEL
 # Up to this many prefixes (combinations of all thresholds but the last) are tried one by one.
 MAX_PREFIXES = 70_000
 # The search that goes before comes up to the limit in this many steps.
-LIMIT_STEPS = 32
+LIMIT_STEPS = 8
 
 
 @dataclass(frozen=True)

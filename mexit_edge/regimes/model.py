@@ -194,7 +194,9 @@ class MultiExitModel(keras.Model):
         else:
             reason = "a data set yields (x, y) or (x, y, sample_weight)"
             refuse_given(reason, y=y, sample_weight=sample_weight)
-            data = {"x": x, "class_weight": class_weight}
+            # Keras wants a weight of every class.
+            by_class = dict.fromkeys(range(self.n_classes), 1.0) | class_weight if class_weight else None
+            data = {"x": x, "class_weight": by_class}
             if not isinstance(x, keras.utils.PyDataset):
                 # A tf.data.Dataset is shuffled by its owner; Keras would warn of its own default.
                 options.setdefault("shuffle", False)
