@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
@@ -20,6 +21,7 @@ from time import perf_counter
 import numpy as np
 
 from mexit_edge.data import load, split_by_subject
+from mexit_edge.files import sha256
 from mexit_edge.runtime import Runtime, available_engines
 from mexit_edge.runtime.engines import BATCH, LoadedModel
 
@@ -117,8 +119,8 @@ def main() -> None:
             lambda batches=batches: [call() for call in batches],
             max(5, options.repeats // (4 if slow else 1)),
         )
-        decisions = runtime.infer_batch(windows)
-        singles = [runtime.infer(window) for window in windows]
+        decisions = runtime.infer_batch(counts)
+        singles = [runtime.infer(window) for window in counts]
         same = all(
             (one.label, one.exit) == (label, exit_)
             for one, label, exit_ in zip(singles, decisions.label, decisions.exit, strict=True)
@@ -136,7 +138,10 @@ def main() -> None:
                     "ratio_to_bare_calls": round(middle, 3),
                     "lower_quartile": round(low, 3),
                     "upper_quartile": round(high, 3),
-                    "same_decisions": same,
+                    "same_decisions_on_all_test_windows": same,
+                    "bundle_sha256": sha256((options.bundle / "manifest.json").read_bytes())[:12],
+                    "ai_edge_litert": version("ai-edge-litert"),
+                    "numpy": version("numpy"),
                 }
             )
             print(rows[-1])

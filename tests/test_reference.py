@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mexit_edge.bundle import Bundle
+from mexit_edge.cli.settings import EPOCHS
 from mexit_edge.runtime import ENGINES, Runtime, available_engines, verify_golden
 
 REFERENCE = Path(__file__).parent.parent / "tflite_models" / "reference.mexit"
@@ -27,7 +28,7 @@ def test_is_small_and_carries_its_card():
 def test_was_made_with_the_default_settings(bundle):
     training = bundle.manifest.training
     assert (training.data, training.backbone, training.regime, training.seed) == ("hapt", "dscnn", "joint", 0)
-    assert training.epochs == 45
+    assert training.epochs == EPOCHS
 
 
 def test_its_four_sets_of_subjects_are_disjoint(bundle):

@@ -13,7 +13,7 @@ from rich.console import Console
 from mexit_edge.bundle import Bundle
 from mexit_edge.cli.progress import EpochLines, JobProgress
 from mexit_edge.cli.run_folder import write_run_folder
-from mexit_edge.cli.settings import QUICK_STRIDE, RUNS, RunSettings
+from mexit_edge.cli.settings import QUICK_STRIDE, RUNS, STEPS_PER_EXECUTION, RunSettings
 from mexit_edge.cli.tables import (
     console,
     estimate_table,
@@ -179,7 +179,10 @@ def train(settings: RunSettings, training: Windows, validation: Windows, progres
     model = MultiExitModel(
         network, settings.regime, normalisation=Normalisation.fit(training), seed=settings.seed
     )
-    model.compile(adamw_cosine(len(training), settings.n_epochs, settings.batch_size))
+    model.compile(
+        adamw_cosine(len(training), settings.n_epochs, settings.batch_size),
+        steps_per_execution=STEPS_PER_EXECUTION,
+    )
     history: list[dict[str, float]] = []
     with progress.training(settings.n_epochs) as lines:
         model.fit(

@@ -8,9 +8,11 @@ from pathlib import Path
 from mexit_edge.files import free_name
 
 BUNDLES, RUNS = Path("tflite_models"), Path("runs")
-EPOCHS, BATCH_SIZE = 45, 64
+EPOCHS, BATCH_SIZE = 30, 64
 # A quarter of the windows, in batches of a quarter, so that an epoch has as many steps.
 QUICK_EPOCHS, QUICK_BATCH_SIZE, QUICK_STRIDE = 8, 16, 4
+# Steps per call into TensorFlow: Python between the steps costs as much as a small step itself.
+STEPS_PER_EXECUTION = 17
 MAX_SEED = 2**32 - 1  # what Keras takes
 
 
