@@ -15,15 +15,15 @@ help:
 # The stamp is newer than pyproject.toml only when the installation went through.
 $(VENV)/installed: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[train,data,report,tflm,dev]"
+	$(BIN)/python -m pip install --quiet --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --quiet --editable ".[train,data,report,tflm,dev]"
 	touch $@
 
 # A second environment with the base install alone: no TensorFlow.
 $(VENV)-base/installed: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)-base
-	$(VENV)-base/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)-base/bin/python -m pip install --quiet --editable .
+	$(VENV)-base/bin/python -m pip install --quiet --quiet --upgrade pip
+	$(VENV)-base/bin/python -m pip install --quiet --quiet --editable .
 	touch $@
 
 demo: $(VENV)/installed
