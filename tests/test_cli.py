@@ -241,9 +241,11 @@ def test_for_debugging_the_error_itself_comes_through(monkeypatch):
     ],
 )
 def test_the_process_ends_with_the_exit_code(body, code):
-    # A real process and a real signal: the runner above calls the commands in this one.
+    # A real process and a real signal: the runner above calls the commands in this one. A shell starts its
+    # background jobs with interrupts ignored, which children inherit: that would hide the signal.
     script = (
         "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import mexit_edge.cli.inspect as room\n"
         "from mexit_edge.cli import main\n"
         "from mexit_edge.errors import InputError\n"
