@@ -12,9 +12,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    SpinnerColumn,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -49,14 +47,11 @@ class JobProgress:
         """Show the epochs of a training; gives the object that takes each epoch's figures."""
         started = time.perf_counter()
         bar = Progress(
-            SpinnerColumn(),
             TextColumn("Training"),
-            BarColumn(bar_width=12),
+            BarColumn(bar_width=10),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("left, {task.fields[figures]}"),
             console=self.screen,
             disable=not self.screen.is_terminal,
         )
@@ -76,12 +71,14 @@ class EpochLines:
         """Show the figures of epoch ``epoch``, from 1."""
         exits = sorted(key.removesuffix("_accuracy") for key in logs if _is_training_accuracy(key))
         accuracies = " ".join(f"{logs[f'val_{name}_accuracy']:.3f}" for name in exits)
-        figures = f"loss {logs['loss']:.3f}, val. accuracy {accuracies}"
+        # Short enough for a line of 80 columns with four exits.
+        figures = f"loss {logs['loss']:.3f}, val {accuracies}"
         self.bar.update(self.task, completed=epoch, figures=figures)
         if not self.screen.is_terminal:
             left = (time.perf_counter() - self.started) / epoch * (self.epochs - epoch)
             self.screen.print(
-                f"epoch {epoch}/{self.epochs}: {figures} (per exit), about {left:.0f} s left", soft_wrap=True
+                f"epoch {epoch}/{self.epochs}: {figures} (validation accuracy per exit), about {left:.0f} s left",
+                soft_wrap=True,
             )
 
 
