@@ -77,7 +77,7 @@ class EpochLines:
         if not self.screen.is_terminal:
             left = (time.perf_counter() - self.started) / epoch * (self.epochs - epoch)
             self.screen.print(
-                f"epoch {epoch}/{self.epochs}: {figures} (validation accuracy per exit), about {left:.0f} s left",
+                f"epoch {epoch}/{self.epochs}: {figures} (accuracy per exit), about {left:.0f} s left",
                 soft_wrap=True,
             )
 
