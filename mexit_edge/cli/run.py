@@ -162,8 +162,7 @@ def load_split(settings: RunSettings) -> Split:
     windows: Windows = load(settings.data)
     if settings.quick:
         windows = windows.take(np.arange(0, len(windows), QUICK_STRIDE))
-    official = dataset(settings.data).official_test_subjects
-    return split_by_subject(windows, test="official" if official else None, seed=settings.seed)
+    return split_by_subject(windows, test=dataset(settings.data).standard_test, seed=settings.seed)
 
 
 def train(settings: RunSettings, training: Windows, validation: Windows, progress: JobProgress) -> Trained:

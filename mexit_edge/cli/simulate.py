@@ -26,8 +26,7 @@ def simulate_and_print(
         InputError: the bundle is not whole, a name is unknown, or it has seen the test subjects.
     """
     load_device(device)
-    official = dataset(data).official_test_subjects
-    test = split_by_subject(load(data), test="official" if official else None, seed=seed).test
+    test = split_by_subject(load(data), test=dataset(data).standard_test, seed=seed).test
     simulation = simulate(path, test, engine=engine)
     estimate = estimate_bundle(Bundle.load(path), device)
     if as_json:

@@ -32,6 +32,11 @@ class DataSet:
     official_test_subjects: tuple[int, ...] | None
     load_recordings: Callable[[], list[Recording]]
 
+    @property
+    def standard_test(self) -> str | None:
+        """What `split_by_subject` takes as ``test``: official subjects where there are any, else a draw."""
+        return "official" if self.official_test_subjects else None
+
 
 @dataclass(frozen=True, eq=False)
 class LoadedWindows(Windows):
