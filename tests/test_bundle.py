@@ -899,3 +899,75 @@ def test_the_card_states_what_is_known(tiny_bundle, tmp_path):
         "- numpy 2.0",
     ):
         assert fact in card, fact
+
+
+# How the policy was calibrated
+
+HELD_OUT = {
+    "data": "hapt",
+    "subjects": (4, 5),
+    "n_windows": 1234,
+    "max_drop": 0.01,
+    "drop": 0.002,
+    "drop_upper": 0.0081,
+    "cost": "macs",
+    "exact": True,
+    "engine": "tflm",
+}
+OUT_OF_FOLD = HELD_OUT | {"engine": None, "kind": "out_of_fold", "folds": 5}
+REFERENCE = Path(__file__).parent.parent / "tflite_models" / "reference.mexit"
+
+
+def calibrated(bundle: Bundle, facts: dict) -> Bundle:
+    policy = bundle.manifest.policy.model_copy(update={"calibration": Calibration(**facts)})
+    return bundle.with_manifest(policy=policy)
+
+
+def test_a_manifest_from_before_kinds_of_calibration_keeps_its_bytes():
+    text = (REFERENCE / MANIFEST).read_text()
+    assert '"kind"' not in text
+    manifest = Bundle.load(REFERENCE).manifest
+    assert manifest.policy.calibration.kind == "held_out"
+    assert manifest.policy.calibration.folds is None
+    assert manifest.model_dump_json(indent=1) + "\n" == text
+    assert model_card(manifest) == (REFERENCE / "model_card.md").read_text()
+
+
+@pytest.mark.parametrize("facts", [HELD_OUT, OUT_OF_FOLD], ids=["held out", "out of fold"])
+def test_a_calibration_comes_back(tiny_bundle, tmp_path, facts):
+    bundle = calibrated(tiny_bundle, facts)
+    path = bundle.save(tmp_path / "tiny.mexit")
+    assert same(Bundle.load(path), bundle)
+    written = json.loads((path / MANIFEST).read_text())["policy"]["calibration"]
+    assert written == facts | {"subjects": [4, 5]}
+
+
+@pytest.mark.parametrize(
+    ("facts", "changes"),
+    [
+        (HELD_OUT, {"folds": 5}),
+        (HELD_OUT, {"engine": None}),
+        (HELD_OUT, {"kind": "in_fold"}),
+        (OUT_OF_FOLD, {"folds": None}),
+        (OUT_OF_FOLD, {"folds": 1}),
+        (OUT_OF_FOLD, {"engine": "tflm"}),
+    ],
+)
+def test_a_calibration_of_two_kinds_is_refused(facts, changes):
+    with pytest.raises(ValidationError, match=r"folds|engine|held_out"):
+        Calibration(**(facts | changes))
+
+
+def test_the_card_says_whose_logits_set_the_thresholds(tiny_bundle):
+    held_out = model_card(calibrated(tiny_bundle, HELD_OUT).manifest)
+    assert "1,234 windows of subjects 4, 5 of hapt (tflm): loss" in held_out
+    assert "fold" not in held_out
+    card = model_card(calibrated(tiny_bundle, OUT_OF_FOLD).manifest)
+    for fact in (
+        "1,234 windows of subjects 4, 5 of hapt (float, out-of-fold): loss of balanced accuracy 0.20 points",
+        "set on out-of-fold logits of 5 fold networks",
+        "The network in this bundle is another one, refitted on all training subjects.",
+        "guarantee nothing for the refitted network",
+    ):
+        assert fact in card, fact
+    assert "None" not in card.split("## Policy")[1].split("## Quality")[0]

@@ -87,7 +87,7 @@ def test_version_prints_the_version():
         ("--data", "hatp", sorted(DATASETS), "hapt"),
         ("--data", "wacth", sorted(DATASETS), "watch"),
         ("--device", "nucleo-l4r5zj", sorted(device_names()), "nucleo-l4r5zi"),
-        ("--backbone", "dcsnn", ["dscnn"], "dscnn"),
+        ("--backbone", "dcsnn", ["cnn", "dscnn"], "dscnn"),
         ("--regime", "jiont", ["joint"], "joint"),
     ],
 )

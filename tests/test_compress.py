@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
+from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,7 +46,7 @@ from mexit_edge.compress import (
 from mexit_edge.errors import InputError, RunError
 from mexit_edge.regimes import MultiExitModel
 from mexit_edge.runtime import Runtime, arena_bytes, open_model
-from mexit_edge.signals import Normalisation, Sensor
+from mexit_edge.signals import UNLABELLED, Normalisation, Sensor
 from mexit_edge.tflite import Graph, audit_int8
 
 pytestmark = pytest.mark.train
@@ -122,6 +123,28 @@ def test_representative_sample_is_balanced_and_repeats() -> None:
     assert np.abs(chosen.x - representative_sample(windows, 40, seed=1).x).max() > 0
     with pytest.raises(InputError, match="`representative` must hold at least one window"):
         representative_sample(windows.take(np.zeros(0, int)))
+
+
+@pytest.mark.parametrize(
+    ("n_labelled", "from_labelled", "from_unlabelled"),
+    [(200, 40, 0), (8, 8, 32), (0, 0, 40)],
+    ids=["enough labels", "few labels", "no labels"],
+)
+def test_unlabelled_windows_fill_up_the_representative_sample(
+    n_labelled: int, from_labelled: int, from_unlabelled: int
+) -> None:
+    windows = synthetic_windows(400)
+    order = np.argsort(windows.y, kind="stable").reshape(N_CLASSES, -1).T.ravel()
+    keeps = order[:n_labelled]
+    pool = replace(windows, y=np.full(400, UNLABELLED))
+    pool.y[keeps] = windows.y[keeps]
+    chosen = representative_sample(pool, 40)
+    assert len(np.unique(chosen.x, axis=0)) == 40
+    assert np.bincount(chosen.y + 1, minlength=N_CLASSES + 1).tolist() == [
+        from_unlabelled,
+        *[from_labelled // N_CLASSES] * N_CLASSES,
+    ]
+    np.testing.assert_array_equal(chosen.x, representative_sample(pool, 40).x)
 
 
 @pytest.mark.usefixtures("never_converts")

@@ -30,7 +30,7 @@ from mexit_edge.data import (
 )
 from mexit_edge.errors import InputError, MissingExtraError
 from mexit_edge.files import sha256
-from mexit_edge.signals import Sensor, Windows
+from mexit_edge.signals import UNLABELLED, Sensor, Windows
 
 CARDS = Path(__file__).parent.parent / "datasets"
 MODULES = {"hapt": hapt, "watch": watch}
@@ -597,6 +597,36 @@ def test_a_class_absent_from_training():
         split_by_subject(only_in_test, test=[1], validation=1, calibration=1)
     kept = split_by_subject(only_in_test, test=[4], validation=[7], calibration=[10])
     assert kept.subjects["train"] == (1, 13, 16)
+
+
+def with_unlabelled(windows, chosen):
+    return replace(windows, y=np.where(chosen, UNLABELLED, windows.y))
+
+
+@pytest.mark.parametrize("name", ["validation", "calibration", "test"])
+def test_only_training_windows_may_be_unlabelled(name):
+    windows = made(6, n_classes=3)
+    sets = {"test": [1], "validation": [4], "calibration": [7]}
+    in_train = with_unlabelled(windows, (windows.subject == 10) & (windows.y > 0))
+    assert split_by_subject(in_train, **sets).train.labelled.sum() == 7
+    outside = with_unlabelled(windows, np.isin(windows.subject, sets[name]) & (windows.y == 2))
+    with pytest.raises(InputError, match=rf"`{name}` must hold labelled windows only\. Received: 1 of 3 "):
+        split_by_subject(outside, **sets)
+
+
+def test_a_class_without_labels_in_training_is_absent():
+    windows = made(6, n_classes=3)
+    unlabelled = with_unlabelled(windows, (windows.y == 2) & (windows.subject > 7))
+    with pytest.raises(InputError, match=r"`train` needs .*none of class_2 from subjects 10, 13, 16"):
+        split_by_subject(unlabelled, test=[1], validation=[4], calibration=[7])
+
+
+def test_training_gets_its_unlabelled_windows_back():
+    windows = with_unlabelled(made(8, n_classes=4), np.arange(32) % 4 == np.arange(32) // 4 % 4)
+    split = split_by_subject(windows.take(windows.labelled))
+    split = replace(split, train=windows.of_subjects(split.train.subjects))
+    n_unlabelled = {name: int((~part.labelled).sum()) for name, part in split.parts.items()}
+    assert n_unlabelled == {"train": len(split.train.subjects), "validation": 0, "calibration": 0, "test": 0}
 
 
 def test_a_split_refuses_an_overlap():

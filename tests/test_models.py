@@ -56,7 +56,7 @@ def test_dropout_rests_at_inference() -> None:
 
 
 def test_build_refuses() -> None:
-    with pytest.raises(InputError, match=r"`backbone` must be one of: dscnn. .*Did you mean 'dscnn'"):
+    with pytest.raises(InputError, match=r"`backbone` must be one of: cnn, dscnn. .*Did you mean 'dscnn'"):
         build("dscn", SENSOR, 4)
     with pytest.raises(InputError, match=r"`n_classes` must be at least 2. Received: 1"):
         build("dscnn", SENSOR, 1)

@@ -29,8 +29,16 @@ import tensorflow as tf
 from keras import layers
 
 from mexit_edge.errors import InputError
-from mexit_edge.regimes import REGIMES, Joint, MultiExitModel, adamw_cosine, make_regime, restore_best_epoch
-from mexit_edge.regimes.batches import WindowBatches
+from mexit_edge.regimes import (
+    REGIMES,
+    Joint,
+    MultiExitEarlyStopping,
+    MultiExitModel,
+    adamw_cosine,
+    make_regime,
+)
+from mexit_edge.regimes.batches import TrainingBatches
+from mexit_edge.regimes.sources import Source, _perturbations, make_source
 from mexit_edge.signals import Normalisation, Windows, inertial_perturbations
 
 pytestmark = pytest.mark.train
@@ -70,6 +78,12 @@ def cross_entropies(model: MultiExitModel, x: np.ndarray, y: np.ndarray) -> np.n
     return np.stack(columns, axis=1)
 
 
+def source_of(
+    model: MultiExitModel, windows: Windows, class_weight: object = None, sample_weight: object = None
+) -> Source:
+    return make_source(model, windows, None, 16, class_weight, sample_weight, None)
+
+
 def weights_of(model: MultiExitModel) -> np.ndarray:
     return np.concatenate([np.asarray(weight).ravel() for weight in model.network.weights])
 
@@ -77,13 +91,14 @@ def weights_of(model: MultiExitModel) -> np.ndarray:
 # --- Losses -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("exit_weights", [None, (1.0, 3.0), (0.0, 2.0)])
+@pytest.mark.parametrize("exit_weights", ["uniform", (1.0, 3.0), (0.0, 2.0)])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_joint_loss_equals_numpy(exit_weights: tuple[float, ...] | None, weighted: bool) -> None:
+def test_joint_loss_equals_numpy(exit_weights: tuple[float, ...] | str, weighted: bool) -> None:
     windows = synthetic_windows(24)
-    model = compiled(Joint(exit_weights))
+    model = compiled(Joint(exit_weights=exit_weights))
     per_exit = cross_entropies(model, windows.x, windows.y)
-    shares = np.asarray(exit_weights or (1.0, 1.0)) / sum(exit_weights or (1.0, 1.0))
+    given = (1.0, 1.0) if exit_weights == "uniform" else exit_weights
+    shares = np.asarray(given) / sum(given)
     sample_weight = np.linspace(0, 2, 24, dtype=np.float32) if weighted else np.ones(24, np.float32)
     # Keras' way of weighting: the weighted sum over the batch size.
     expected = np.mean((per_exit @ shares) * sample_weight)
@@ -95,7 +110,7 @@ def test_joint_loss_equals_numpy(exit_weights: tuple[float, ...] | None, weighte
 
 def test_joint_step_equals_gradient_descent_on_that_loss() -> None:
     windows = synthetic_windows(16)
-    model = compiled(Joint((1.0, 3.0)), rate=0.1, normalisation=IDENTITY, perturbations=())
+    model = compiled(Joint(exit_weights=(1.0, 3.0)), rate=0.1, normalisation=IDENTITY, perturbations=())
     with tf.GradientTape() as tape:
         outputs = model.network(windows.x, training=True)
         loss = sum(
@@ -140,7 +155,7 @@ def test_class_and_sample_weight_multiply() -> None:
     windows = synthetic_windows(16)
     weight = np.linspace(0.5, 2, 16, dtype=np.float32)
     model = compiled(normalisation=IDENTITY, perturbations=())
-    batches = model._training_batches(windows, 16, {1: 3.0}, weight, 0)
+    batches = source_of(model, windows, class_weight={1: 3.0}, sample_weight=weight).data["x"]
     np.testing.assert_allclose(batches.sample_weight, weight * np.where(windows.y == 1, 3.0, 1.0))
 
 
@@ -155,12 +170,12 @@ def test_regularisers_count() -> None:
     assert got == pytest.approx(plain + 0.1 * float((np.asarray(head.kernel) ** 2).sum()), rel=1e-5)
 
 
-@pytest.mark.parametrize("weights", [(-1.0, 2.0), (0.0, 0.0)])
+@pytest.mark.parametrize("weights", [(-1.0, 2.0), (0.0, 0.0), (1.0, float("nan")), (float("inf"), 1.0)])
 def test_exit_weights_are_checked(weights: tuple[float, ...]) -> None:
-    with pytest.raises(InputError, match="`exit_weights` must be >= 0 with a positive sum"):
-        Joint(weights)
+    with pytest.raises(InputError, match="`exit_weights` must be finite, >= 0, with a positive sum"):
+        Joint(exit_weights=weights)
     with pytest.raises(InputError, match=r"one value per exit \(2\). Received: \[1.0\]"):
-        compiled(Joint((1.0,))).fit(synthetic_windows(8), verbose=0)
+        compiled(Joint(exit_weights=(1.0,))).fit(synthetic_windows(8), verbose=0)
 
 
 # --- Every regime -------------------------------------------------------------------------------------------
@@ -240,12 +255,13 @@ def test_best_epoch_is_restored_among_the_late_ones() -> None:
             kept[epoch] = weights_of(self.model)
 
     model = compiled(rate=0.8)
-    callback = restore_best_epoch(10)
+    callback = MultiExitEarlyStopping(last_share=0.3)
     losses = model.fit(
         windows, epochs=10, batch_size=16, validation_data=validation, callbacks=[Keep(), callback], verbose=0
     ).history["val_loss"]
-    late = range(callback.start_from_epoch, 10)
-    best = min(late, key=lambda epoch: losses[epoch])
+    best = min(range(7, 10), key=lambda epoch: losses[epoch])
+    # Else this would not tell the late ones from all.
+    assert min(losses) < losses[best]
     np.testing.assert_array_equal(weights_of(model), kept[best])
 
 
@@ -262,8 +278,11 @@ def test_batches_depend_on_seed_epoch_and_step_alone() -> None:
     windows = synthetic_windows(50)
     perturbations = inertial_perturbations((1.0,) * 3)
 
-    def batches(seed: int, first_epoch: int = 0) -> WindowBatches:
-        return WindowBatches(windows, IDENTITY, perturbations, 16, seed, first_epoch=first_epoch)
+    def batches(seed: int, epoch: int = 0) -> TrainingBatches:
+        model = compiled(seed=seed, perturbations=perturbations)
+        source = source_of(model, windows)
+        source.begin_epoch(epoch)
+        return source.data["x"]
 
     one, two = batches(3), batches(3)
     assert len(one) == 3
@@ -271,17 +290,18 @@ def test_batches_depend_on_seed_epoch_and_step_alone() -> None:
     for left, right in zip(one[1], two[1], strict=True):
         np.testing.assert_array_equal(left, right)
     assert np.abs(one[0][0] - batches(4)[0][0]).max() > 0
-    one.on_epoch_end()
+    one.begin_epoch(1)
     assert np.abs(one[0][0] - two[0][0]).max() > 0
     # An epoch reached or started at: the same.
-    np.testing.assert_array_equal(one[0][0], batches(3, first_epoch=1)[0][0])
+    np.testing.assert_array_equal(one[0][0], batches(3, epoch=1)[0][0])
     labels = np.concatenate([batches(3)[step][1] for step in range(3)])
     assert len(labels) == 48
 
 
 def test_every_window_comes_once_per_epoch_with_its_label() -> None:
     windows = synthetic_windows(32)
-    batches = WindowBatches(windows, IDENTITY, (), 8, 0, sample_weight=np.arange(32, dtype=np.float32))
+    numbers = np.arange(32, dtype=np.float32)
+    batches = TrainingBatches(windows.x, windows.y, numbers, batch_size=8, seed=0)
     rows = [batches[step] for step in range(len(batches))]
     weights = np.concatenate([row[2] for row in rows]).astype(int)
     assert sorted(weights) == list(range(32))
@@ -311,10 +331,12 @@ def test_a_run_in_two_parts_equals_one_run() -> None:
 
 
 def test_perturbations_need_a_rigid_body() -> None:
-    model = compiled()
-    assert len(model._perturbations(SENSOR)) == 4
-    assert model._perturbations(replace(SENSOR, rigid_bodies=())) == ()
-    assert compiled(perturbations=())._perturbations(SENSOR) == ()
+    assert len(_perturbations(compiled(), SENSOR)) == 4
+    windows = synthetic_windows(16)
+    alone = replace(windows, sensor=replace(SENSOR, rigid_bodies=()))
+    assert source_of(compiled(), windows).data["x"].perturb is not None
+    assert source_of(compiled(), alone).data["x"].perturb is None
+    assert source_of(compiled(perturbations=()), windows).data["x"].perturb is None
 
 
 @pytest.mark.parametrize("perturbations", ["autoo", "none", ["rotation"]])
@@ -339,7 +361,7 @@ def test_normalisation_is_fitted_once() -> None:
 def test_keras_file_loads_in_a_fresh_process(tmp_path: Path) -> None:
     windows = synthetic_windows(24)
     keras.utils.set_random_seed(2)
-    model = MultiExitModel(dscnn_network(), Joint((1.0, 2.0, 1.0)), seed=5)
+    model = MultiExitModel(dscnn_network(), Joint(exit_weights=(1.0, 2.0, 1.0)), seed=5)
     model.compile(optimizer="adam")
     model.fit(windows, batch_size=12, verbose=0)
     expected = model.predict(windows.x, verbose=0)
@@ -456,7 +478,7 @@ def test_a_refused_fit_leaves_no_trace() -> None:
 
 
 def test_a_fit_that_fails_before_its_first_step_leaves_no_trace() -> None:
-    model = compiled(Joint((1.0,)))
+    model = compiled(Joint(exit_weights=(1.0,)))
     before = model.provenance
     with pytest.raises(InputError, match="`exit_weights`"):
         model.fit(synthetic_windows(8), epochs=3, verbose=0)

@@ -39,6 +39,7 @@ from mexit_edge.report.pictures import pictured_exits
 from mexit_edge.report.theme import Picture
 from mexit_edge.simulate import Simulation
 
+matplotlib = pytest.importorskip("matplotlib")
 axes_module = pytest.importorskip("matplotlib.axes")
 pytest.importorskip("jinja2")
 
@@ -222,6 +223,43 @@ def make_history(n_exits=3, epochs=40):
             )
         history.append(row)
     return history
+
+
+PHASES = (("backbone", {3}, 4), ("joint", {1, 2, 3}, 5), ("heads", {1, 2}, 1))
+NAMES = [name for name, _, _ in PHASES]
+
+
+def make_phase_history(phases=PHASES, n_exits=3):
+    """Return rows as a run writes them: NaN for the training figures of exits that a phase does not run."""
+    history = []
+    for number, (_, trained, epochs) in enumerate(phases, start=1):
+        for _ in range(epochs):
+            epoch = len(history) + 1
+            row = {"epoch": epoch, "phase": float(number), "loss": 2 / epoch, "val_loss": 3 / epoch}
+            for exit_ in range(1, n_exits + 1):
+                figures = (1 - exit_ / (9 * epoch), exit_ / epoch)
+                for word, figure in zip(("accuracy", "loss"), figures, strict=True):
+                    row[f"exit_{exit_:02d}_{word}"] = figure if exit_ in trained else float("nan")
+                    row[f"val_exit_{exit_:02d}_{word}"] = figure
+            history.append(row)
+    return history
+
+
+def make_training_cost(**changes):
+    return [
+        {
+            "phase": name,
+            "epochs": epochs,
+            "steps": 110 * epochs,
+            "windows": 7_040 * epochs,
+            "forward_macs": 5_000_000_000_000 * epochs,
+            "backward_macs": 9_000_000_000 * epochs,
+            "measured_seconds": 1.5 * epochs,
+            "measured_peak_memory_bytes": (1_100 + 10 * epochs) * 10**6,
+            **(changes if name == "joint" else {}),
+        }
+        for name, _, epochs in PHASES
+    ]
 
 
 def make_arguments(simulation=None, **changes):
@@ -607,6 +645,111 @@ def test_training_curves_leave_gaps_and_refuse_what_is_not_there():
         plot_training(history)
 
 
+@pytest.mark.parametrize("quantity", ["accuracy", "loss"])
+def test_training_figure_shows_phases_and_gaps(quantity):
+    ax = plot_training(make_phase_history(), quantity, phase_names=NAMES)
+    curves = {line.get_label(): line for line in ax.lines}
+    drawn = {name: np.flatnonzero(np.isfinite(line.get_ydata())).tolist() for name, line in curves.items()}
+    assert drawn["exit_01, training"] == drawn["exit_01, validation"] == [4, 5, 6, 7, 8, 9]
+    assert drawn["exit_03, training"] == [0, 1, 2, 3, 4, 5, 6, 7, 8]
+    assert drawn["exit_03, validation"] == list(range(10))
+    boundaries = [line.get_xdata()[0] for line in ax.lines if len(line.get_xdata()) == 2]
+    assert boundaries == [4.5, 9.5]
+    assert [(text.get_text(), text.xy[0]) for text in ax.texts] == list(
+        zip(NAMES, [1, 4.5, 9.5], strict=True)
+    )
+    assert {line.get_color() for line in ax.lines if len(line.get_xdata()) == 2} == {
+        matplotlib.rcParams["xtick.color"]
+    }
+    ax.figure.draw_without_rendering()
+
+
+def test_phases_without_names_are_numbered_and_one_phase_has_no_mark():
+    history = make_phase_history()
+    assert [text.get_text() for text in plot_training(history).texts] == ["phase 1", "phase 2", "phase 3"]
+    one = plot_training([{**row, "phase": 1.0} for row in make_history()], phase_names=["joint"])
+    assert not one.texts
+    assert all(len(line.get_xdata()) == 40 for line in one.lines)
+
+
+def test_a_single_epoch_between_gaps_is_a_point():
+    phases = (("block_01", {1}, 1), ("block_02", {2}, 3), ("block_03", {3}, 1))
+    ax = plot_training(make_phase_history(phases))
+    marked = {line.get_label(): line.get_markevery() for line in ax.lines if line.get_marker() == "o"}
+    assert marked == {"exit_01, training": [0], "exit_03, training": [4], "exit_03, validation": [4]}
+
+
+@pytest.mark.parametrize("epochs", [(1, 40, 1), (14, 13, 14), (1, 1, 1)])
+def test_names_of_phases_keep_apart_inside_the_figure(epochs):
+    phases = tuple((name, exits, n) for (name, exits, _), n in zip(PHASES, epochs, strict=True))
+    ax = plot_training(make_phase_history(phases), phase_names=NAMES)
+    ax.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == 3
+    for number, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:number])
+        assert box.x1 <= ax.figure.bbox.x1
+        assert box.y1 <= ax.figure.bbox.y1
+
+
+def test_training_of_numbers_unknown_everywhere_is_refused():
+    with pytest.raises(InputError, match="`history` must hold a key that ends in 'loss', and a number"):
+        plot_training([{"epoch": 1, "loss": float("nan"), "val_loss": None}], "loss")
+
+
+def test_page_with_phases_tells_where_they_begin_and_what_they_cost():
+    arguments = make_arguments(history=make_phase_history(), training_cost=make_training_cost())
+    html = render_page(**arguments)
+    page = _Page(html)
+    alts = [attrs["alt"] for attrs in page.all("img")]
+    expected = "Phases: backbone from epoch 1, joint from epoch 5, heads from epoch 10."
+    assert sum(alt.endswith(expected) for alt in alts) == 2
+    assert "nan" not in words_of(page).lower().split()
+    section = html.partition('<section id="training">')[2].partition("</section>")[0]
+    assert "<h3>Training cost</h3>" in section
+    assert "forward and backward passes of the training steps; validation is not included" in section
+    rows = {row["phase"]: row for row in rows_of(section, "phase")}
+    assert list(rows) == [*NAMES, "total"]
+    assert list(rows["joint"].values())[1:] == ["5", "550", "35,200", "25.00 T", "45.00 G", "7.50", "1,150"]
+    assert list(rows["total"].values())[1:] == [
+        "10",
+        "1,100",
+        "70,400",
+        "50.00 T",
+        "90.00 G",
+        "15.0",
+        "1,150",
+    ]
+
+
+@pytest.mark.usefixtures("without_drawing")
+def test_unknown_training_cost_makes_the_total_unknown():
+    changes = {"backward_macs": None, "measured_peak_memory_bytes": None}
+    html = render_page(**make_arguments(training_cost=make_training_cost(**changes)))
+    rows = {row["phase"]: row for row in rows_of(html, "phase")}
+    unknown = {
+        phase: [name for name, cell in row.items() if cell == "unknown"] for phase, row in rows.items()
+    }
+    missing = ["backward MACs", "measured peak memory, MB"]
+    assert unknown == {"backbone": [], "joint": missing, "heads": [], "total": missing}
+    assert "Training cost" not in render_page(**make_arguments())
+
+
+@pytest.mark.usefixtures("without_drawing")
+def test_settings_show_options_of_the_regime_and_cross_fitting(tmp_path):
+    settings = {"regime": "mixed", "options": {"shares": [1, 2], "label_smoothing": 0.1}, "cross_fit": 5}
+    path = write_page(
+        tmp_path / "page.html",
+        **make_arguments(settings=settings, training_cost=make_training_cost()),
+    )
+    html = path.read_text("utf-8")
+    shown = {row["setting"]: row["value"] for row in rows_of(html, "setting")}
+    assert shown == {"regime": "mixed", "options": "shares: 1, 2; label_smoothing: 0.1", "cross_fit": "5"}
+    assert rows_of(html, "phase")[-1]["phase"] == "total"
+    html = render_page(**make_arguments(settings={"options": {}, "cross_fit": None}))
+    assert [row["value"] for row in rows_of(html, "setting")] == ["none", "not set"]
+
+
 def test_missing_matplotlib_and_jinja2_name_the_extra(monkeypatch):
     arguments = make_arguments()
     monkeypatch.setitem(sys.modules, "jinja2", None)
@@ -644,4 +787,27 @@ def test_words():
     assert words.estimated(None) == words.count(None) == words.percent(None) == "unknown"
     assert words.estimated(Estimate(1234.0, 12.34, 0.5e4)) == "1,234 [12.3,\N{NO-BREAK SPACE}5,000]"
     assert words.macs(1_250_000) == "1.25\N{NO-BREAK SPACE}M"
+    assert words.macs(2e12) == "2.00\N{NO-BREAK SPACE}T"
+    assert words.macs(None) == "unknown"
     assert words.setting([1, None, True]) == "1, not set, yes"
+
+
+@pytest.mark.usefixtures("without_drawing")
+def test_page_says_when_other_networks_set_the_thresholds():
+    simulation = make_simulation()
+    manifest = make_manifest(simulation)
+    facts = manifest.policy.calibration.model_dump() | {"kind": "out_of_fold", "folds": 5, "engine": None}
+    policy = manifest.policy.model_copy(update={"calibration": Calibration(**facts)})
+    changed = manifest.model_copy(update={"policy": policy})
+    pages = [render_page(**make_arguments(simulation, manifest=one)) for one in (manifest, changed)]
+    held_out, out_of_fold = (words_of(_Page(page)) for page in pages)
+    assert "fold" not in held_out
+    assert "windows 1,412 engine tflm cost" in held_out
+    for expected in (
+        "windows 1,412 logits out-of-fold, of 5 float networks cost",
+        "thresholds were set on out-of-fold logits of 5 fold networks",
+        "guarantee nothing for the refitted network",
+        "those of 5 folds: only the test windows tell what the policy loses here.",
+    ):
+        assert expected in out_of_fold, expected
+    assert [row["value"] for row in rows_of(pages[1], "calibration")].count("None") == 0

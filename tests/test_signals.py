@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mexit_edge.errors import InputError
 from mexit_edge.signals import (
+    UNLABELLED,
     ChannelScale,
     Jitter,
     Normalisation,
@@ -136,7 +137,8 @@ def test_a_sample_that_is_not_finite_is_refused_with_its_place():
         ("y", {"y": np.zeros((3, 1), np.int64)}),
         ("y", {"y": np.array([0.0, 1.0, 0.5])}),
         ("y", {"y": np.array([0, 1, 2])}),
-        ("y", {"y": np.array([0, -1, 1])}),
+        ("y", {"y": np.array([0, -2, 1])}),
+        ("classes", {"classes": (), "y": np.full(3, UNLABELLED)}),
         ("subject", {"subject": np.zeros(4, np.int64)}),
         ("subject", {"subject": np.array([0.5, 1, 2])}),
     ],
@@ -165,7 +167,9 @@ def test_windows_that_do_not_fit_are_refused_by_name(argument, change):
         ("y", np.zeros((3, 4, 2)), [[1, 0], [0, 1], [1, 0]], None),
         ("y", np.zeros((3, 4, 2)), ["walk", "sit", "sit"], None),
         ("y", np.zeros((3, 4, 2)), [0, 1], None),
-        ("y", np.zeros((3, 4, 2)), [0, 1, -1], None),
+        ("y", np.zeros((3, 4, 2)), [0, 1, -2], None),
+        ("y", np.zeros((3, 4, 2)), [-1, -1, -2], None),
+        ("classes", np.zeros((3, 4, 2)), [-1, -1, -1], None),
         ("subject", np.zeros((3, 4, 2)), [0, 1, 0], ["P01", "P02", "P02"]),
         ("subject", np.zeros((3, 4, 2)), [0, 1, 0], [1.5, 2.5, 3.5]),
         ("subject", np.zeros((3, 4, 2)), [0, 1, 0], [1, 2]),
@@ -176,7 +180,7 @@ def test_ones_own_arrays_that_do_not_fit_are_refused_by_name(argument, x, y, sub
         Windows.from_arrays(x, y, subject)
 
 
-@pytest.mark.parametrize("classes", ["walk", ["walk", "sit", "walk"], [0, 1]])
+@pytest.mark.parametrize("classes", ["walk", ["walk", "sit", "walk"], [0, 1], []])
 def test_class_names_are_several_distinct_texts(classes):
     x, y = np.zeros((3, 4, 2), np.float32), [0, 1, 0]
     with pytest.raises(InputError, match=r"`classes` must hold one distinct name per class\. Received: "):
@@ -210,6 +214,34 @@ def test_ones_own_arrays_keep_what_is_said_of_them(phone):
     assert windows.classes == ("walk", "sit", "lie")
     assert (windows.n_classes, windows.subjects, windows.name) == (3, (3, 4), "mine")
     assert windows.sensor is phone
+
+
+@given(y=st.lists(st.integers(UNLABELLED, 4), min_size=1, max_size=12))
+def test_unlabelled_windows_are_marked_and_can_be_left_out(y):
+    x = np.zeros((len(y), 4, 2), np.float32)
+    windows = Windows.from_arrays(x, y, classes=list("abcde"))
+    assert windows.y.tolist() == y
+    assert windows.labelled.dtype == np.bool_
+    assert windows.labelled.tolist() == [label != -1 for label in y]
+    assert windows.take(windows.labelled).y.tolist() == [label for label in y if label >= 0]
+    if max(y) == UNLABELLED:
+        with pytest.raises(InputError, match=r"`classes` must name the classes where no .*Received: None"):
+            Windows.from_arrays(x, y)
+    else:
+        assert Windows.from_arrays(x, y).n_classes == max(y) + 1
+
+
+def test_a_label_below_unlabelled_is_refused_with_the_rule():
+    rule = r"`y` must .* from 0 to 1 \(a, b\), or -1 where the label is unknown"
+    with pytest.raises(InputError, match=rf"{rule}\. Received: values from -2 to 1"):
+        Windows.from_arrays(np.zeros((3, 4, 2)), [1, -2, -1], classes=["a", "b"])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+def test_every_integer_type_of_label_can_be_asked_whether_it_is_one(dtype):
+    y = np.array([1, 0]).astype(dtype)
+    windows = Windows(np.zeros((2, 4, 2), np.float32), y, y, Sensor.plain(2, 4), ("a", "b"))
+    assert windows.labelled.tolist() == [True, True]
 
 
 def test_take_and_of_subjects_keep_rows_together():

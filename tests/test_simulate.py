@@ -15,29 +15,34 @@ from fixtures_networks import (
     hand_whole,
     synthetic_windows,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 import mexit_edge
-from mexit_edge.bundle import Bundle, Training
+from mexit_edge.bundle import Bundle, TensorSpec, Training
 from mexit_edge.errors import InputError
 from mexit_edge.exits import (
     SCORES,
     balanced_accuracy,
     balanced_weights,
     decide,
+    float_score,
     make_score,
     upper_bound_of_loss,
 )
 from mexit_edge.runtime import Runtime, available_engines, reference_engine, verify_golden
-from mexit_edge.signals import Sensor, Windows
+from mexit_edge.signals import UNLABELLED, Sensor, Windows
 from mexit_edge.simulate import (
     Simulation,
     calibrate,
+    calibrate_out_of_fold,
     make_golden,
     quality_of,
     raw_windows,
     seen_subjects,
     simulate,
 )
+from mexit_edge.simulate.out_of_fold import quantize
 
 ENGINE = "litert-reference"
 
@@ -193,6 +198,11 @@ def other_rate() -> Windows:
     return synthetic_windows(8, sensor=replace(SENSOR, sampling_rate_hz=2 * SENSOR.sampling_rate_hz))
 
 
+def partly_unlabelled() -> Windows:
+    windows = synthetic_windows(8, name="elsewhere")
+    return replace(windows, y=np.where(np.arange(8) < 3, UNLABELLED, windows.y))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -202,8 +212,9 @@ def other_rate() -> Windows:
         (other_rate, "bundle's `sampling_rate_hz`"),
         (lambda: synthetic_windows(8, sensor=Sensor.plain(3, 32)), "bundle's `channels`"),
         (lambda: synthetic_windows(8).take(np.zeros(0, int)), "at least one window"),
+        (partly_unlabelled, r"labelled .*Received: 3 of 8 .*\(-1\).* `windows\.take\(windows\.labelled\)`"),
     ],
-    ids=["classes", "units", "length", "rate", "channels", "empty"],
+    ids=["classes", "units", "length", "rate", "channels", "empty", "unlabelled"],
 )
 @pytest.mark.parametrize("verb", [simulate, calibrate, make_golden])
 def test_windows_that_do_not_fit_are_refused(
@@ -315,6 +326,16 @@ def test_subjects_of_validation_are_refused() -> None:
 
 def test_the_same_numbers_in_another_data_set_are_other_people(bundle: Bundle) -> None:
     assert calibrate(bundle, synthetic_windows(60, name="elsewhere"), engine=ENGINE).manifest.policy
+
+
+def test_what_is_left_without_the_unlabelled_windows_is_taken(bundle: Bundle) -> None:
+    windows = partly_unlabelled()
+    labelled = windows.take(windows.labelled)
+    result = simulate(bundle, labelled, engine=ENGINE)
+    np.testing.assert_array_equal(result.y, windows.y[3:])
+    made = calibrate(bundle, labelled, engine=ENGINE)
+    assert made.manifest.policy.calibration.n_windows == 5
+    assert len(make_golden(made, labelled).golden.windows) == 5
 
 
 def test_costs_are_macs_or_the_devices_time(bundle: Bundle, calibration: Windows) -> None:
@@ -436,3 +457,217 @@ def test_a_path_is_as_good_as_a_bundle(calibrated: Bundle, tmp_path: Path) -> No
     path = calibrated.save(tmp_path / "made")
     from_path = simulate(path, windows, engine=ENGINE, allow_seen=True)
     np.testing.assert_array_equal(from_path.label, simulate_seen(calibrated, windows, engine=ENGINE).label)
+
+
+# --- Out-of-fold calibration --------------------------------------------------------------------------------
+
+EVERYONE = Training(data="elsewhere", train_subjects=(0, 1, 2, 3, 4, 5))
+
+
+def float_logits(bundle: Bundle, windows: Windows) -> np.ndarray:
+    """What a float network would give whose logits lie exactly on the bundle's int8 steps."""
+    hand = bundle_of(hand_whole())
+    logits = Runtime(hand, ENGINE).all_logits(raw_windows(hand, windows)).astype(np.float32)
+    for index, stage in enumerate(bundle.manifest.stages):
+        tensor = stage.outputs[0]
+        logits[:, index] = (logits[:, index] - tensor.zero_point) * tensor.scale
+    return logits
+
+
+@pytest.fixture(scope="module")
+def refitted() -> Bundle:
+    return bundle_of(hand_whole(), training=EVERYONE)
+
+
+def with_steps(bundle: Bundle, scales: tuple[float, ...], zero_points: tuple[int, ...]) -> Bundle:
+    """The bundle with other steps of its logits; no engine would open it."""
+    stages = []
+    for stage, scale, zero_point in zip(bundle.manifest.stages, scales, zero_points, strict=True):
+        logits = stage.outputs[0].model_copy(update={"scale": scale, "zero_point": zero_point})
+        stages.append(stage.model_copy(update={"outputs": (logits, *stage.outputs[1:])}))
+    return bundle.with_manifest(stages=tuple(stages))
+
+
+@pytest.mark.parametrize("device", [None, "nucleo-l4r5zi"])
+@pytest.mark.parametrize("score", list(SCORES))
+def test_out_of_fold_equals_calibrate_on_the_same_int8_logits(
+    bundle: Bundle, refitted: Bundle, calibration: Windows, score: str, device: str | None
+) -> None:
+    options = {"max_drop": 0.1, "score": score, "device": device}
+    held_out = calibrate(bundle, calibration, engine=ENGINE, **options).manifest.policy
+    made = calibrate_out_of_fold(
+        refitted, float_logits(refitted, calibration), calibration, folds=3, **options
+    )
+    policy = made.manifest.policy
+    assert policy is not None
+    assert policy.thresholds_int == held_out.thresholds_int
+    # Some windows leave early: else any search would agree.
+    assert simulate_seen(bundle.with_manifest(policy=policy), calibration, engine=ENGINE).exit.min() == 1
+    assert (policy.calibration.kind, policy.calibration.folds, policy.calibration.engine) == (
+        "out_of_fold",
+        3,
+        None,
+    )
+    changes = {"kind": "held_out", "folds": None, "engine": ENGINE}
+    assert (
+        policy.model_copy(update={"calibration": policy.calibration.model_copy(update=changes)}) == held_out
+    )
+
+
+def test_out_of_fold_every_exit_has_its_own_steps(refitted: Bundle, calibration: Windows) -> None:
+    plain = calibrate_out_of_fold(
+        refitted, float_logits(refitted, calibration), calibration, folds=3, max_drop=0.1
+    ).manifest.policy
+    other = with_steps(refitted, (0.5, 0.02, 0.1), (-9, 40, 127))
+    policy = calibrate_out_of_fold(
+        other, float_logits(other, calibration), calibration, folds=3, max_drop=0.1
+    ).manifest.policy
+    assert policy.thresholds_int == plain.thresholds_int
+    assert policy.thresholds == pytest.approx([0.5 * plain.thresholds_int[0], 0.02 * plain.thresholds_int[1]])
+
+
+def test_out_of_fold_thresholds_follow_the_logits_not_the_bundle(
+    refitted: Bundle, calibration: Windows
+) -> None:
+    logits = float_logits(refitted, calibration)
+    sure = np.repeat(logits[:, -1:], 3, axis=1)
+    calibrated = calibrate_out_of_fold(refitted, logits, calibration, folds=3, max_drop=0.05)
+    # A first exit that agrees with the final one everywhere loses nothing: every window may leave there.
+    eager = calibrate_out_of_fold(refitted, sure, calibration, folds=3, max_drop=0.05)
+    assert eager.manifest.policy.calibration.drop == 0
+    assert eager.manifest.policy.thresholds_int[0] == min(
+        make_score("logit_margin", 1.0, N_CLASSES).batch(
+            quantize(sure[:, 0], refitted.manifest.stages[0].outputs[0])
+        )
+    )
+    assert calibrated.manifest.policy.thresholds_int[0] > eager.manifest.policy.thresholds_int[0]
+
+
+def test_out_of_fold_drops_old_golden_vectors_and_keeps_the_stages(
+    refitted: Bundle, calibration: Windows
+) -> None:
+    golden = make_golden(refitted, calibration, 8)
+    made = calibrate_out_of_fold(golden, float_logits(refitted, calibration), calibration, folds=2)
+    assert made.stages == refitted.stages
+    assert made.golden is made.manifest.golden is None
+
+
+def test_out_of_fold_subjects_are_no_test(refitted: Bundle, calibration: Windows) -> None:
+    some = calibration.of_subjects([0, 1, 2])
+    made = calibrate_out_of_fold(refitted, float_logits(refitted, some), some, folds=3)
+    assert seen_subjects(made.manifest, "elsewhere") == {
+        "training": (0, 1, 2, 3, 4, 5),
+        "calibration": (0, 1, 2),
+    }
+    with pytest.raises(InputError, match="Received: 2 of elsewhere, from its training set"):
+        simulate(made, calibration.of_subjects([2]), engine=ENGINE)
+    with pytest.raises(InputError, match="from its training set"):
+        calibrate(made, calibration.of_subjects([4]), engine=ENGINE)
+
+
+@pytest.mark.parametrize(
+    ("training", "received"),
+    [
+        (Training(data="elsewhere", train_subjects=(0, 1, 2, 4)), "3, 5 of elsewhere, .* on 0, 1, 2, 4"),
+        (Training(data="elsewhere", validation_subjects=(0,)), "0, 1, 2, 3, 4, 5 .* on nobody"),
+        (Training(data="another", train_subjects=(0, 1, 2, 3, 4, 5)), "of elsewhere, .* on nobody"),
+        (Training(), "on nobody"),
+    ],
+    ids=["some", "validation", "another data set", "unknown"],
+)
+def test_out_of_fold_windows_of_strangers_are_refused(
+    refitted: Bundle, calibration: Windows, training: Training, received: str
+) -> None:
+    with pytest.raises(InputError, match=f"bundle's training subjects.*Received: .*{received}"):
+        calibrate_out_of_fold(
+            refitted.with_manifest(training=training),
+            float_logits(refitted, calibration),
+            calibration,
+            folds=2,
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda logits: logits[:-1], r"shape \(600, 3, 4\): .* Received: float32 of shape \(599, 3, 4\)"),
+        (lambda logits: logits[:, :2], r"Received: float32 of shape \(600, 2, 4\)"),
+        (lambda logits: logits[:, 0], r"Received: float32 of shape \(600, 4\)"),
+        (lambda logits: logits.astype(np.int8), r"float array .* Received: int8 of shape \(600, 3, 4\)"),
+        (lambda logits: logits.tolist(), "float array .* Received: list"),
+        (lambda logits: np.where(logits == logits[7, 1, 2], np.nan, logits), "finite. Received: nan at"),
+        (lambda logits: np.where(logits == logits.max(), np.inf, logits), "finite. Received: inf at"),
+    ],
+    ids=["windows", "exits", "one exit", "int8", "list", "nan", "inf"],
+)
+def test_out_of_fold_logits_that_do_not_fit_are_refused(
+    refitted: Bundle, calibration: Windows, change: object, message: str
+) -> None:
+    with pytest.raises(InputError, match=f"`logits` must be .*{message}"):
+        calibrate_out_of_fold(refitted, change(float_logits(refitted, calibration)), calibration, folds=2)
+
+
+@pytest.mark.parametrize("folds", [1, 0, -3, 7, True, 2.0, None])
+def test_out_of_fold_needs_two_folds_and_a_subject_for_each(
+    refitted: Bundle, calibration: Windows, folds: object
+) -> None:
+    with pytest.raises(InputError, match=rf"from 2 to one per training subject \(6\). Received: {folds}"):
+        calibrate_out_of_fold(refitted, float_logits(refitted, calibration), calibration, folds=folds)
+
+
+def test_out_of_fold_refuses_what_calibrate_refuses(refitted: Bundle, calibration: Windows) -> None:
+    logits = float_logits(refitted, calibration)
+    for options, message in (
+        ({"score": "softness"}, "`score` must be one of"),
+        ({"max_drop": 1.5}, "`max_drop` must be a share"),
+        ({"device": "nucleo-l4r5zj"}, "`device` must"),
+    ):
+        with pytest.raises(InputError, match=message):
+            calibrate_out_of_fold(refitted, logits, calibration, folds=np.int64(6), **options)
+    with pytest.raises(InputError, match="bundle's classes"):
+        calibrate_out_of_fold(refitted, logits, replace(calibration, classes=("a", "b", "c", "d")), folds=2)
+
+
+SCALES = st.floats(1e-3, 1.0)
+ZERO_POINTS = st.integers(-128, 127)
+ROWS = st.lists(
+    st.lists(st.floats(-200, 200, width=32), min_size=N_CLASSES, max_size=N_CLASSES), min_size=2, max_size=12
+)
+
+
+def logits_tensor(scale: float, zero_point: int) -> TensorSpec:
+    return TensorSpec(name="logits", shape=(1, N_CLASSES), scale=scale, zero_point=zero_point)
+
+
+@given(scale=SCALES, zero_point=ZERO_POINTS)
+def test_quantizing_gives_back_every_int8(scale: float, zero_point: int) -> None:
+    steps = np.arange(-128, 128)
+    values = ((steps - zero_point) * np.float32(scale)).astype(np.float32)
+    np.testing.assert_array_equal(
+        quantize(values, logits_tensor(float(np.float32(scale)), zero_point)), steps
+    )
+
+
+@given(rows=ROWS, scale=SCALES, zero_point=ZERO_POINTS)
+def test_quantizing_is_monotone_and_moves_a_margin_by_at_most_a_step(
+    rows: list[list[float]], scale: float, zero_point: int
+) -> None:
+    values = np.asarray(rows, np.float32)
+    steps = quantize(values, logits_tensor(scale, zero_point))
+    assert (np.diff(steps.ravel()[np.argsort(values.ravel(), kind="stable")].astype(int)) >= 0).all()
+    margin = float_score("logit_margin", values) / scale
+    integer = make_score("logit_margin", scale, N_CLASSES).batch(steps)
+    # The tolerance is that of float division. Saturation takes from a margin and never adds to it.
+    assert (integer <= margin + 1 + 1e-6).all()
+    inside = (np.abs(values / scale + zero_point) < 127).all(axis=1)
+    assert (np.abs(integer - margin)[inside] <= 1 + 1e-6).all()
+    # So a window that is surer by two steps is never taken for a less sure one.
+    surer = (margin[:, None] - margin[None, :] > 2 + 1e-6) & inside[:, None]
+    assert (integer[:, None] >= integer[None, :])[surer].all()
+
+
+def test_quantizing_saturates_and_rounds_half_to_even() -> None:
+    values = np.array([[-3e38, 3e38, 0.25, 0.75], [-0.25, -0.75, 1.0, -70.0]], np.float32)
+    steps = quantize(values, logits_tensor(0.5, -4))
+    assert steps.tolist() == [[-128, 127, -4, -2], [-4, -6, -2, -128]]
+    assert quantize(np.array([1e308]), logits_tensor(1e-3, 0)).tolist() == [127]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mexit_edge.bundle.schema import Manifest
+from mexit_edge.bundle.schema import Calibration, Manifest
 
 
 def model_card(manifest: Manifest) -> str:
@@ -51,11 +51,26 @@ def _policy(manifest: Manifest) -> str:
     calibration = policy.calibration
     if calibration is None:
         return text
-    return text + (
+    caveat = calibration_caveat(calibration)
+    logits = calibration.engine if caveat is None else "float, out-of-fold"
+    text += (
         f" Set on {calibration.n_windows:,} windows of subjects "
-        f"{', '.join(map(str, calibration.subjects))} of {calibration.data} ({calibration.engine}): loss of "
+        f"{', '.join(map(str, calibration.subjects))} of {calibration.data} ({logits}): loss of "
         f"balanced accuracy {100 * calibration.drop:.2f} points, upper 90 % bound "
         f"{100 * calibration.drop_upper:.2f}, limit {100 * calibration.max_drop:.2f}."
+    )
+    return text if caveat is None else f"{text}\n\n{caveat}"
+
+
+def calibration_caveat(calibration: Calibration) -> str | None:
+    """Return what keeps a calibration's bound from saying anything about the bundle itself, or None."""
+    if calibration.kind == "held_out":
+        return None
+    return (
+        f"The thresholds were set on out-of-fold logits of {calibration.folds} fold networks: each window "
+        "was judged by a float network trained without its subject, and the logits were rounded to this "
+        "bundle's int8 steps. The network in this bundle is another one, refitted on all training subjects. "
+        "Loss and bound are those of the fold networks, and guarantee nothing for the refitted network."
     )
 
 

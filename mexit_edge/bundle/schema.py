@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from mexit_edge.errors import unknown_name
 from mexit_edge.exits import SCORES
@@ -112,7 +122,12 @@ class StageSpec(Spec):
 
 
 class Calibration(Spec):
-    """How and on whose data the thresholds were set."""
+    """How and on whose data the thresholds were set.
+
+    `held_out`: on logits of this bundle, executed by `engine`, on windows of subjects new to its network.
+    `out_of_fold`: on logits of `folds` float networks, each trained without the subjects whose windows it
+    judged, so that no engine was involved; the bundle's own network is another one, refitted on all subjects.
+    """
 
     data: str
     subjects: Subjects
@@ -122,7 +137,30 @@ class Calibration(Spec):
     drop_upper: FiniteFloat
     cost: str
     exact: bool
-    engine: str
+    engine: str | None
+    kind: Literal["held_out", "out_of_fold"] = "held_out"
+    folds: Annotated[int, Field(ge=2)] | None = None
+
+    @model_validator(mode="after")
+    def _kind_fits(self) -> Self:
+        if self.kind == "held_out" and (self.engine is None or self.folds is not None):
+            raise ValueError("a `held_out` calibration needs its `engine`, and has no `folds`")
+        if self.kind == "out_of_fold" and (self.folds is None or self.engine is not None):
+            raise ValueError("an `out_of_fold` calibration needs its `folds`, and has no `engine`")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_written_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `kind` and `folds` out where they are the defaults.
+
+        So a manifest from before there were kinds keeps its bytes, and a reader from that time, to whom
+        unknown keys are errors, still reads held-out bundles. Guarded by
+        `test_a_manifest_from_before_kinds_of_calibration_keeps_its_bytes`.
+        """
+        facts: dict[str, Any] = handler(self)
+        if self.kind == "held_out":
+            facts = {name: fact for name, fact in facts.items() if name not in ("kind", "folds")}
+        return facts
 
 
 class Policy(Spec):

@@ -10,7 +10,18 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mexit_edge.cli.settings import BUNDLES, EPOCHS, MAX_SEED, QUICK_EPOCHS, RunSettings
+from mexit_edge.cli.settings import (
+    BATCH_SIZE,
+    BUNDLES,
+    EPOCHS,
+    MAX_SEED,
+    QUICK_BATCH_SIZE,
+    QUICK_EPOCHS,
+    RUNS,
+    RunSettings,
+    TrainSettings,
+    parse_options,
+)
 from mexit_edge.errors import InputError
 
 EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
@@ -28,6 +39,7 @@ app = typer.Typer(
 
 KNOWN = "An unknown name lists the known ones."
 DEFAULTS = RunSettings()
+TRAINING = "Training"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Engine = Annotated[
@@ -89,17 +101,66 @@ def _mexit(
     pass
 
 
-@app.command(epilog="Example: mexit run --data hapt --seed 1 --max-drop 0.01")
+Backbone = Annotated[str, typer.Option(help=f"Network. {KNOWN}")]
+Regime = Annotated[str, typer.Option(help=f"Training regime. {KNOWN}")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Option of the regime, e.g. weak=hard; may come several times."
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help=f"Epochs over all phases (default: {EPOCHS}, with --quick {QUICK_EPOCHS}).",
+        rich_help_panel=TRAINING,
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help=f"Windows per step (default: {BATCH_SIZE}, with --quick {QUICK_BATCH_SIZE}).",
+        rich_help_panel=TRAINING,
+    ),
+]
+LearningRate = Annotated[
+    float,
+    typer.Option(help="At the start of every phase; falls to 0 along a cosine.", rich_help_panel=TRAINING),
+]
+ClipNorm = Annotated[
+    float | None,
+    typer.Option(help="Largest norm of the gradient (default: no limit).", rich_help_panel=TRAINING),
+]
+Patience = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Epochs without an improvement of any exit that end a phase (default: train all epochs).",
+        rich_help_panel=TRAINING,
+    ),
+]
+CrossFit = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        metavar="K",
+        help="Choose epochs and thresholds by K folds over all training subjects, then train on all of them.",
+        rich_help_panel=TRAINING,
+    ),
+]
+Quick = Annotated[bool, typer.Option(help="A short training on a quarter of the windows.")]
+
+
+@app.command(epilog="Example: mexit run --data hapt --regime consistency --set weak=hard --seed 1")
 @guarded
 def run(
     data: Data = DEFAULTS.data,
-    backbone: Annotated[str, typer.Option(help=f"Network. {KNOWN}")] = DEFAULTS.backbone,
-    regime: Annotated[str, typer.Option(help=f"Training regime. {KNOWN}")] = DEFAULTS.regime,
+    backbone: Backbone = DEFAULTS.backbone,
+    regime: Regime = DEFAULTS.regime,
+    options: SetOption = None,
     device: Device = DEFAULTS.device,
-    epochs: Annotated[
-        int | None,
-        typer.Option(min=1, help=f"Epochs of training (default: {EPOCHS}, with --quick {QUICK_EPOCHS})."),
-    ] = DEFAULTS.epochs,
     seed: Seed = DEFAULTS.seed,
     max_drop: Annotated[
         float, typer.Option(help="Largest loss of balanced accuracy against the final exit; 0.01 is a point.")
@@ -111,15 +172,94 @@ def run(
         bool, typer.Option(help="Replace an existing bundle of that name.")
     ] = DEFAULTS.overwrite,
     as_json: AsJson = False,
-    quick: Annotated[
-        bool, typer.Option(help="A short training on a quarter of the windows.")
-    ] = DEFAULTS.quick,
+    quick: Quick = DEFAULTS.quick,
+    epochs: Epochs = DEFAULTS.epochs,
+    batch_size: BatchSize = DEFAULTS.batch,
+    learning_rate: LearningRate = DEFAULTS.learning_rate,
+    clip_norm: ClipNorm = DEFAULTS.clip_norm,
+    patience: Patience = DEFAULTS.patience,
+    cross_fit: CrossFit = DEFAULTS.cross_fit,
 ) -> None:
     """Do the whole job: recordings, training, int8 stages, thresholds, test, estimates, page."""
     from mexit_edge.cli.run import run_and_print
 
-    settings = RunSettings(data, backbone, regime, device, epochs, seed, max_drop, out, overwrite, quick)
+    settings = RunSettings(
+        data=data,
+        backbone=backbone,
+        regime=regime,
+        options=parse_options(options or []),
+        epochs=epochs,
+        batch=batch_size,
+        learning_rate=learning_rate,
+        clip_norm=clip_norm,
+        patience=patience,
+        cross_fit=cross_fit,
+        seed=seed,
+        out=out,
+        overwrite=overwrite,
+        quick=quick,
+        device=device,
+        max_drop=max_drop,
+    )
     run_and_print(settings, as_json=as_json)
+
+
+@app.command(epilog="Example: mexit train --data hapt --regime mixed --set shares=[1,2] --epochs 60")
+@guarded
+def train(
+    context: typer.Context,
+    data: Data = DEFAULTS.data,
+    backbone: Backbone = DEFAULTS.backbone,
+    regime: Regime = DEFAULTS.regime,
+    options: SetOption = None,
+    seed: Seed = DEFAULTS.seed,
+    out: Annotated[
+        Path | None, typer.Option(help=f"Folder to write (default: a new name in {RUNS}/).")
+    ] = DEFAULTS.out,
+    resume: Annotated[
+        Path | None, typer.Option(help="Folder of an interrupted training to go on with; all else is known.")
+    ] = None,
+    as_json: AsJson = False,
+    quick: Quick = DEFAULTS.quick,
+    epochs: Epochs = DEFAULTS.epochs,
+    batch_size: BatchSize = DEFAULTS.batch,
+    learning_rate: LearningRate = DEFAULTS.learning_rate,
+    clip_norm: ClipNorm = DEFAULTS.clip_norm,
+    patience: Patience = DEFAULTS.patience,
+    cross_fit: CrossFit = DEFAULTS.cross_fit,
+) -> None:
+    """Train a network; an interrupted training goes on with --resume."""
+    from mexit_edge.cli.train import train_and_print
+
+    if resume is not None:
+        _refuse_others(context, ("resume", "as_json"))
+    settings = TrainSettings(
+        data=data,
+        backbone=backbone,
+        regime=regime,
+        options=parse_options(options or []),
+        epochs=epochs,
+        batch=batch_size,
+        learning_rate=learning_rate,
+        clip_norm=clip_norm,
+        patience=patience,
+        cross_fit=cross_fit,
+        seed=seed,
+        out=out,
+        quick=quick,
+    )
+    train_and_print(settings, resume, as_json=as_json)
+
+
+def _refuse_others(context: typer.Context, allowed: tuple[str, ...]) -> None:
+    """Refuse options on the command line other than these."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in allowed and source is not None and source.name == "COMMANDLINE":
+            raise InputError(
+                f"`--{name.replace('_', '-')}` must be left out with `--resume`: the folder knows the "
+                f"training. Received: {context.params[name]}."
+            )
 
 
 @app.command(epilog="Example: mexit simulate tflite_models/reference.mexit --data hapt --engine tflm")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import isnan
 from typing import Any
 
 from rich.console import Console
@@ -43,11 +44,11 @@ class JobProgress:
         self.screen.print(f"{title}: {self.seconds[title]:.1f} s")
 
     @contextmanager
-    def training(self, epochs: int) -> Iterator[EpochLines]:
+    def training(self, epochs: int, title: str = "Training") -> Iterator[EpochLines]:
         """Show the epochs of a training; gives the object that takes each epoch's figures."""
         started = time.perf_counter()
         bar = Progress(
-            TextColumn("Training"),
+            TextColumn(title),
             BarColumn(bar_width=10),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -57,7 +58,7 @@ class JobProgress:
         )
         with bar:
             yield EpochLines(bar, bar.add_task("training", total=epochs, figures=""), self.screen, epochs)
-        self.seconds["Training"] = round(time.perf_counter() - started, 2)
+        self.seconds[title] = round(time.perf_counter() - started, 2)
 
 
 class EpochLines:
@@ -70,9 +71,12 @@ class EpochLines:
     def epoch_done(self, epoch: int, logs: dict[str, float]) -> None:
         """Show the figures of epoch ``epoch``, from 1."""
         exits = sorted(key.removesuffix("_accuracy") for key in logs if _is_training_accuracy(key))
-        accuracies = " ".join(f"{logs[f'val_{name}_accuracy']:.3f}" for name in exits)
+        kind = "val_" if any(name.startswith("val_") for name in logs) else ""
+        # An exit that the phase does not run has no training figures.
+        values = [logs[f"{kind}{name}_accuracy"] for name in exits]
+        accuracies = " ".join("-" if isnan(value) else f"{value:.3f}" for value in values)
         # Short enough for a line of 80 columns with four exits.
-        figures = f"loss {logs['loss']:.3f}, val {accuracies}"
+        figures = f"loss {logs['loss']:.3f}, {'val' if kind else 'train'} {accuracies}"
         self.bar.update(self.task, completed=epoch, figures=figures)
         if not self.screen.is_terminal:
             left = (time.perf_counter() - self.started) / epoch * (self.epochs - epoch)

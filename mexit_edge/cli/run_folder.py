@@ -46,7 +46,7 @@ def write_run_folder(
         (fresh / "result.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         (fresh / "whole.tflite").write_bytes(whole)
         save_network(fresh / "model.keras")
-        _write_csv(fresh / "history.csv", list(history[0]), [list(row.values()) for row in history])
+        write_history(fresh / "history.csv", history)
         columns = (simulation.subject, simulation.y, simulation.label, simulation.exit)
         decisions = np.stack(columns, axis=1).tolist()
         _write_csv(fresh / "decisions.csv", ["subject", "y", "label", "exit"], decisions)
@@ -60,7 +60,13 @@ def write_run_folder(
             float_quality={"exits": facts["float"]},
             parity=facts["parity"],
             versions=bundle.manifest.versions,
+            training_cost=facts["training_cost"],
         )
+
+
+def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
+    """Write the figures per epoch as CSV."""
+    _write_csv(path, list(history[0]), [list(row.values()) for row in history])
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

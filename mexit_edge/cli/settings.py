@@ -1,10 +1,14 @@
-"""The options of `mexit run`, with their defaults: light, so that `mexit --help` can show them."""
+"""The options of `mexit run` and `mexit train`, with their defaults: light, so that help can show them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from mexit_edge.errors import InputError
 from mexit_edge.files import free_name
 
 BUNDLES, RUNS = Path("tflite_models"), Path("runs")
@@ -13,33 +17,42 @@ EPOCHS, BATCH_SIZE = 30, 64
 QUICK_EPOCHS, QUICK_BATCH_SIZE, QUICK_STRIDE = 8, 16, 4
 # Steps per call into TensorFlow: Python between the steps costs as much as a small step itself.
 STEPS_PER_EXECUTION = 17
+LEARNING_RATE = 2e-3
 MAX_SEED = 2**32 - 1  # what Keras takes
 
 
-@dataclass(frozen=True)
-class RunSettings:
-    """The options of `mexit run`, see its help.
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """What to train, and how.
 
     Args:
         data: name of a data set.
         backbone: name of a network.
         regime: name of a training regime.
-        device: name of a device to estimate for.
-        epochs: epochs of training; None for the default, which depends on ``quick``.
-        seed: of the split, the weights and the perturbations.
-        max_drop: largest loss of balanced accuracy against the final exit, as a share.
-        out: bundle to write; None for a new name.
-        overwrite: whether an existing bundle may be replaced.
+        options: of the regime, by name.
+        epochs: epochs of training, over all phases; None for the default, which depends on ``quick``.
+        batch: windows per step; None for the default, which depends on ``quick``.
+        learning_rate: at the start of every phase.
+        clip_norm: largest norm of the gradient; None for no limit.
+        patience: epochs without an improvement of any exit that end a phase; None to train all epochs.
+        cross_fit: number of folds; None to set validation and calibration subjects apart.
+        seed: of the split, the folds, the weights and the perturbations.
+        out: what to write; None for a new name.
+        overwrite: whether something of that name may be replaced.
         quick: a short training on a quarter of the windows.
     """
 
     data: str = "hapt"
     backbone: str = "dscnn"
     regime: str = "joint"
-    device: str = "nucleo-l4r5zi"
+    options: dict[str, Any] = field(default_factory=dict)
     epochs: int | None = None
+    batch: int | None = None
+    learning_rate: float = LEARNING_RATE
+    clip_norm: float | None = None
+    patience: int | None = None
+    cross_fit: int | None = None
     seed: int = 0
-    max_drop: float = 0.005
     out: Path | None = None
     overwrite: bool = False
     quick: bool = False
@@ -52,9 +65,41 @@ class RunSettings:
     @property
     def batch_size(self) -> int:
         """Windows per training step."""
-        return QUICK_BATCH_SIZE if self.quick else BATCH_SIZE
+        return self.batch or (QUICK_BATCH_SIZE if self.quick else BATCH_SIZE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(TrainSettings):
+    """The options of `mexit run`, see its help.
+
+    Args:
+        device: name of a device to estimate for.
+        max_drop: largest loss of balanced accuracy against the final exit, as a share.
+    """
+
+    device: str = "nucleo-l4r5zi"
+    max_drop: float = 0.005
 
     @property
     def target(self) -> Path:
         """Where the bundle goes."""
         return free_name(BUNDLES / f"{self.data}.mexit") if self.out is None else self.out
+
+
+def parse_options(given: Sequence[str]) -> dict[str, Any]:
+    """Return options given as NAME=VALUE; a value is JSON where it can be, else text.
+
+    Raises:
+        InputError: one has no name, or a name comes twice.
+    """
+    options: dict[str, Any] = {}
+    for one in given:
+        name, equals, text = one.partition("=")
+        if not equals or not name or name in options:
+            why = "twice" if name in options else repr(one)
+            raise InputError(f"`--set` must be NAME=VALUE, each name once. Received: {name} {why}.")
+        try:
+            options[name] = json.loads(text)
+        except json.JSONDecodeError:
+            options[name] = text
+    return options

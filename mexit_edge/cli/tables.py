@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,26 @@ def estimate_table(simulation: Simulation, estimate: BundleEstimate) -> Table:
     return table
 
 
+def cost_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return what a training cost, phase by phase."""
+    table = Table(title="Training cost", caption="MACs of the training steps, without validation")
+    table.add_column("training")
+    table.add_column("phase")
+    for heading in ("epochs", "steps", "forward\nGMACs", "backward\nGMACs", "measured\ns", "peak\nMB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["training"],
+            row["phase"],
+            f"{row['epochs']}",
+            f"{row['steps']:,}",
+            *(_scaled(row[name], 1e9) for name in ("forward_macs", "backward_macs")),
+            f"{row['measured_seconds']:.1f}",
+            _scaled(row["measured_peak_memory_bytes"], 1e6),
+        )
+    return table
+
+
 def stage_table(manifest: Manifest) -> Table:
     """Return the stages of a bundle as a table."""
     table = Table(title=f"{escape(manifest.name)}: stages")
@@ -153,6 +174,10 @@ def console(*, quiet: bool) -> Console:
 
 def _interval(estimate: Estimate | None) -> dict[str, float] | None:
     return None if estimate is None else {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+def _scaled(value: int | None, unit: float) -> str:
+    return "unknown" if value is None else f"{value / unit:,.1f}"
 
 
 def _text(estimate: Estimate | None) -> str:

@@ -28,8 +28,10 @@ N_REPRESENTATIVE = 300
 def representative_sample(windows: Windows, n: int = N_REPRESENTATIVE, seed: int = 0) -> Windows:
     """Choose windows on which the ranges of activations are observed: the same number of every class.
 
+    Unlabelled windows are chosen, at random, only for what labelled ones leave of ``n``.
+
     Args:
-        windows: of training subjects.
+        windows: of training subjects, labelled or not.
         n: number of windows in all, at most.
         seed: of the choice.
 
@@ -39,9 +41,11 @@ def representative_sample(windows: Windows, n: int = N_REPRESENTATIVE, seed: int
     if not len(windows):
         raise InputError("`representative` must hold at least one window. Received: none.")
     rng = np.random.default_rng(seed)
-    present = np.unique(windows.y)
-    per_class = max(1, n // len(present))
+    present = np.unique(windows.y[windows.labelled])
+    per_class = max(1, n // max(1, len(present)))
     chosen = [rng.permutation(np.flatnonzero(windows.y == label))[:per_class] for label in present]
+    rest = max(0, n - sum(map(len, chosen)))
+    chosen.append(rng.permutation(np.flatnonzero(~windows.labelled))[:rest])
     return windows.take(np.sort(np.concatenate(chosen)))
 
 

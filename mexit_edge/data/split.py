@@ -12,6 +12,7 @@ import numpy as np
 from mexit_edge.data.catalogue import LoadedWindows
 from mexit_edge.errors import InputError
 from mexit_edge.signals import Windows
+from mexit_edge.signals.windows import refuse_unlabelled
 
 # How many subjects, or which ones.
 Subjects = int | Iterable[int]
@@ -26,13 +27,14 @@ class Split:
     """Windows for each of the four purposes, of different subjects.
 
     Args:
-        train: what networks are fitted on.
+        train: what networks are fitted on; some of its windows may be unlabelled.
         validation: what early stopping looks at.
         calibration: what thresholds, temperatures and risk are set on.
         test: what results are reported on; never seen before.
 
     Raises:
-        InputError: a subject stands in two sets, a set is empty, or sensors or classes differ.
+        InputError: a subject stands in two sets, a set is empty, sensors or classes differ, or a window
+            outside ``train`` is unlabelled.
     """
 
     train: Windows
@@ -49,6 +51,8 @@ class Split:
                     f"`{name}` must have the sensor and classes of `train` ({self.train.classes}). "
                     f"Received: {windows.classes}, {windows.sensor}. Cut all four from one `Windows`."
                 )
+            if name != "train":
+                refuse_unlabelled(windows, name)
         _refuse_overlap({name: windows.subjects for name, windows in self.parts.items()})
 
     @property
@@ -67,6 +71,50 @@ class Split:
         return {name: windows.subjects for name, windows in self.parts.items()}
 
 
+@dataclass(frozen=True, eq=False)
+class HeldOutTest:
+    """Windows to train on and windows to test on, of different subjects: for cross-fitting.
+
+    Args:
+        train: of all subjects that are not for the test.
+        test: what results are reported on; never seen before.
+    """
+
+    train: Windows
+    test: Windows
+
+    @property
+    def subjects(self) -> dict[str, tuple[int, ...]]:
+        """Name -> subjects."""
+        return {"train": self.train.subjects, "test": self.test.subjects}
+
+
+def hold_out_test(windows: Windows, test: Subjects | str | None = None, seed: int = 0) -> HeldOutTest:
+    """Set test subjects apart and leave all others for training, as cross-fitting wants it.
+
+    Args:
+        windows: windows of at least three subjects.
+        test: see `split_by_subject`, which draws the same ones.
+        seed: of the draw.
+
+    Raises:
+        InputError: fewer than two subjects are left, a subject is unknown, the data set has no official test
+            subjects, or a class has no training windows.
+    """
+    everyone = windows.subjects
+    drawn = _draw({"test": _test_subjects(windows, test)}, everyone, seed)
+    if len(drawn["train"]) < 2:
+        raise InputError(
+            f"`test` must leave at least two subjects for cross-fitting. Received: {len(everyone)} subjects, "
+            f"{len(drawn['test'])} of them for the test."
+        )
+    train = windows.of_subjects(drawn["train"])
+    _refuse_absent_class(train, seed)
+    test_windows = windows.of_subjects(drawn["test"])
+    refuse_unlabelled(test_windows, "test")
+    return HeldOutTest(train, test_windows)
+
+
 def split_by_subject(
     windows: Windows,
     test: Subjects | str | None = None,
@@ -77,7 +125,8 @@ def split_by_subject(
     """Split windows into four sets of different subjects.
 
     Subjects that are named go where they are named; then test, validation and calibration, in this order,
-    draw what they lack from the others; the rest is for training.
+    draw what they lack from the others; the rest is for training. Only training windows may be unlabelled:
+    where other subjects have such windows too, split the labelled ones and give `train` its own back.
 
     Args:
         windows: windows of at least four subjects.
@@ -89,7 +138,13 @@ def split_by_subject(
 
     Raises:
         InputError: there are too few subjects, a subject is unknown or named twice, the data set has no
-            official test subjects, or a class has no training windows.
+            official test subjects, a class has no training windows, or a window outside `train` is
+            unlabelled.
+
+    Example:
+        >>> split = split_by_subject(windows.take(windows.labelled))  # doctest: +SKIP
+        >>> train = windows.of_subjects(split.train.subjects)  # doctest: +SKIP
+        >>> split = dataclasses.replace(split, train=train)  # doctest: +SKIP
     """
     everyone = windows.subjects
     if len(everyone) < MIN_SUBJECTS:

@@ -6,6 +6,7 @@ from mexit_edge.exits.metrics import (
     balanced_accuracy,
     balanced_weights,
     expected_calibration_error,
+    log_loss,
     paired_drop_interval,
     softmax,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "decide",
     "expected_calibration_error",
     "float_score",
+    "log_loss",
     "make_score",
     "oracle_exits",
     "paired_drop_interval",

@@ -32,6 +32,19 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float64)
 
 
+def log_loss(logits: NDArray[Any], y: NDArray[np.int64]) -> float:
+    """Return the mean cross-entropy over windows and exits, in nats.
+
+    Args:
+        logits: (n, E, classes).
+        y: (n,) class indices.
+    """
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=2, keepdims=True)
+    of_class = shifted[np.arange(len(y)), :, y]
+    return float(np.mean(np.log(np.exp(shifted).sum(axis=2)) - of_class))
+
+
 def balanced_weights(y: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return a weight per window, of mean 1, that gives every class present in ``y`` the same total.
 

@@ -8,10 +8,11 @@ from typing import Any
 import keras
 
 from mexit_edge.errors import InputError, unknown_name
+from mexit_edge.models.cnn import cnn
 from mexit_edge.models.dscnn import dscnn
 from mexit_edge.signals import Sensor
 
-BACKBONES: dict[str, Callable[..., keras.Model]] = {"dscnn": dscnn}
+BACKBONES: dict[str, Callable[..., keras.Model]] = {"cnn": cnn, "dscnn": dscnn}
 
 
 def build(backbone: str, sensor: Sensor, n_classes: int, **options: Any) -> keras.Model:

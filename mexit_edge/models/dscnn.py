@@ -8,10 +8,9 @@ from typing import Any
 import keras
 
 from mexit_edge.models.heads import exit_name, pooled_head
+from mexit_edge.models.layers import Convolution, convolution, normalised_relu
 from mexit_edge.signals import Sensor
 
-# Per block the separable convolutions: (channels, kernel, stride).
-Convolution = tuple[int, int, int]
 STEM: Convolution = (16, 7, 2)
 BLOCKS: tuple[tuple[Convolution, ...], ...] = (
     ((32, 7, 2),),
@@ -47,31 +46,21 @@ def dscnn(
         Zhang et al., "Hello Edge: Keyword Spotting on Microcontrollers", arXiv 1711.07128 (DS-CNN).
     """
     window = keras.Input(sensor.shape, name="window")
-    channels, kernel, stride = stem
-    features = keras.layers.Conv1D(
-        channels, kernel, strides=stride, padding="same", use_bias=False, name="stem"
-    )(window)
-    features = _normalised_relu(features, "stem")
+    features = convolution(window, stem, "stem")
     outputs = {}
     for number, block in enumerate(blocks, start=1):
-        for place, convolution in enumerate(block, start=1):
-            features = _separable(features, convolution, f"block_{number:02d}_{place:02d}")
+        for place, spec in enumerate(block, start=1):
+            features = _separable(features, spec, f"block_{number:02d}_{place:02d}")
         name = exit_name(number)
         outputs[name] = pooled_head(features, n_classes, name, dropout)
     return keras.Model(window, outputs, name="dscnn")
 
 
-def _separable(features: Any, convolution: Convolution, name: str) -> Any:
-    channels, kernel, stride = convolution
+def _separable(features: Any, spec: Convolution, name: str) -> Any:
+    channels, kernel, stride = spec
     layers = keras.layers
     features = layers.DepthwiseConv1D(
         kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_depthwise"
     )(features)
-    features = _normalised_relu(features, f"{name}_depthwise")
-    features = layers.Conv1D(channels, 1, use_bias=False, name=f"{name}_pointwise")(features)
-    return _normalised_relu(features, f"{name}_pointwise")
-
-
-def _normalised_relu(features: Any, name: str) -> Any:
-    features = keras.layers.BatchNormalization(momentum=0.95, name=f"{name}_norm")(features)
-    return keras.layers.ReLU(name=f"{name}_relu")(features)
+    features = normalised_relu(features, f"{name}_depthwise")
+    return convolution(features, (channels, 1, 1), f"{name}_pointwise")

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from mexit_edge.bundle import Training
 from mexit_edge.errors import InputError
+from mexit_edge.models.anatomy import anatomy
 from mexit_edge.models.heads import exit_names
-from mexit_edge.regimes.batches import WindowBatches
-from mexit_edge.regimes.checks import (
-    check_arrays,
-    check_class_weight,
-    refuse_absent_class,
-    refuse_given,
-    window_weights,
-)
+from mexit_edge.regimes.active_phase import ActivePhase
+from mexit_edge.regimes.batches import with_labels_checked
+from mexit_edge.regimes.checks import check_class_weight, check_validation
+from mexit_edge.regimes.cost import PhaseCost
+from mexit_edge.regimes.exit_weights import check_number
+from mexit_edge.regimes.fitting import fit_phases
+from mexit_edge.regimes.losses import cross_entropies, labelled, weighted_mean
+from mexit_edge.regimes.metrics import SeenMean
+from mexit_edge.regimes.phases import joint_phase
 from mexit_edge.regimes.provenance import NoteProvenance
-from mexit_edge.regimes.regime import Regime, make_regime
-from mexit_edge.signals import Normalisation, Perturbation, Sensor, Windows, inertial_perturbations
+from mexit_edge.regimes.regime import ExitOutputs, Regime, make_regime
+from mexit_edge.regimes.sources import make_source
+from mexit_edge.signals import Normalisation, Perturbation, Windows
+from mexit_edge.signals.windows import refuse_unlabelled
 
 
 @keras.saving.register_keras_serializable("mexit_edge")
@@ -70,27 +76,66 @@ class MultiExitModel(keras.Model):
             raise InputError(
                 f'`perturbations` must be "auto" or a sequence of perturbations. Received: {perturbations!r}.'
             )
-        self.exits = exit_names(network)
-        self.network = network
         self.regime = make_regime(regime)
+        self.exits = exit_names(network)
+        if len(self.exits) < self.regime.min_exits:
+            raise InputError(
+                f"`network` needs at least {self.regime.min_exits} exits for the regime "
+                f"{self.regime.name!r}. Received: {len(self.exits)}. Attach one with `attach_exits`, or take "
+                "`joint`."
+            )
+        # A regime of several phases would find out after hours of the first.
+        check_number(self.regime.exit_weights, len(self.exits))
+        self.network = self.regime.prepare(network)
+        self.anatomy = anatomy(self.network)
         self.normalisation = normalisation
         self.perturbations = perturbations
         self.seed = seed
         self.provenance = Training(regime=self.regime.name, seed=seed)
-        self.exit_losses = [keras.metrics.Mean(name=f"{exit_}_loss") for exit_ in self.exits]
-        self.exit_accuracies = [
-            keras.metrics.SparseCategoricalAccuracy(name=f"{exit_}_accuracy") for exit_ in self.exits
-        ]
+        self.training_cost: tuple[PhaseCost, ...] = ()
+        self.exit_losses = [SeenMean(name=f"{exit_}_loss") for exit_ in self.exits]
+        self.exit_accuracies = [SeenMean(name=f"{exit_}_accuracy") for exit_ in self.exits]
+        self.regime_state = self.regime.make_state(len(self.exits))
+        # Of the present phase, as variables, so that the graph counts and checkpoints have them.
+        self.step, self.n_steps, self.windows_seen = (
+            self.add_weight(shape=(), initializer="zeros", dtype="int64", trainable=False, name=name)
+            for name in ("step", "n_steps", "windows_seen")
+        )
+        self.first_non_finite = self.add_weight(
+            shape=(len(self.exits) + 1,),
+            initializer=keras.initializers.Constant(-1),
+            dtype="int64",
+            trainable=False,
+            name="first_non_finite",
+        )
+        self.batch_size: int | None = None
+        self.phase_epochs = (0, 0)
+        self.active = self.whole = ActivePhase(self.network, self.anatomy, joint_phase(len(self.exits)))
         self.build(network.inputs[0].shape)
-
-    @property
-    def _window_shape(self) -> tuple[int, ...]:
-        return tuple(self.network.inputs[0].shape[1:])
 
     @property
     def n_classes(self) -> int:
         """Number of logits per exit."""
         return int(self.network.output[self.exits[-1]].shape[-1])
+
+    @property
+    def trainable_variables(self) -> list[Any]:
+        """The network's weights that can learn, in whichever phase.
+
+        Optimizers are built on all of them, so that the file of a model does not depend on the phase it was
+        saved in. A regime's own network is not among them: it has an optimizer of its own.
+        """
+        return self.network.trainable_variables
+
+    @property
+    def trainable_weights(self) -> list[Any]:
+        """The weights that learn in the present phase; outside of `fit`, all that can."""
+        return [variable for variable in self.network.trainable_weights if self.active.learns(variable)]
+
+    @property
+    def regime_variables(self) -> list[Any]:
+        """What the regime's own optimizer remembers, for checkpoints."""
+        return self.regime_state.optimizer_variables
 
     def build(self, input_shape: Any) -> None:
         """Mark as built: the functional network has its weights already."""
@@ -100,7 +145,8 @@ class MultiExitModel(keras.Model):
         """Set the optimizer; the loss is the regime's.
 
         Args:
-            optimizer: a Keras optimizer or its name.
+            optimizer: a Keras optimizer or its name. A regime of several phases takes its configuration for
+                a new one in every phase, whose schedule is rescaled to the phase's length.
             **options: of `keras.Model.compile`, without `loss`.
 
         Raises:
@@ -114,9 +160,26 @@ class MultiExitModel(keras.Model):
         options.setdefault("jit_compile", False)
         super().compile(optimizer=optimizer, **options)
 
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as the model was when it was saved; the optimizer gets its state after that."""
+        options = keras.saving.deserialize_keras_object(config)
+        self.compile(**{name: value for name, value in options.items() if value is not None})
+        self.optimizer.build(self.trainable_variables)
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return a dict of logits per exit."""
-        return self.network(inputs, training=training)
+        """Return a dict of logits per exit; in training, of the present phase's exits."""
+        return self.active(inputs) if training else self.network(inputs, training=training)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Do one step of the regime (see `keras.Model.train_step`)."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        y_pred, loss = self.regime.step(self, x, y, sample_weight)
+        n_windows = keras.ops.shape(y)[0]
+        self._loss_tracker.update_state(loss, sample_weight=n_windows)
+        self._note_non_finite()
+        self.step.assign(self.step + 1)
+        self.windows_seen.assign(self.windows_seen + keras.ops.cast(n_windows, "int64"))
+        return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def compute_loss(
         self,
@@ -126,21 +189,76 @@ class MultiExitModel(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Return the regime's loss plus the network's own (weight decay by regularisers)."""
-        columns = [
-            keras.losses.sparse_categorical_crossentropy(y, y_pred[exit_], from_logits=True)
-            for exit_ in self.exits
-        ]
-        for metric, column in zip(self.exit_losses, columns, strict=True):
-            metric.update_state(column)
-        loss = self.regime.loss(keras.ops.stack(columns, axis=1), sample_weight)
-        return loss + sum(self.network.losses) if self.network.losses else loss
+        """Return the regime's loss plus the network's own (weight decay by regularisers).
+
+        Outside of training it is the mean cross-entropy over the exits that the present phase trains, so that
+        regimes can be compared.
+        """
+        exits = self.active.exits if training else self.exits
+        logits = keras.ops.stack([y_pred[exit_] for exit_ in exits], axis=1)
+        clean = logits[: keras.ops.shape(y)[0]] if training and self.regime.perturbs else logits
+        columns = cross_entropies(clean, y)
+        self._update_losses(columns, y, exits)
+        if training:
+            loss = self.regime.loss(self.exit_outputs(logits, y, sample_weight))
+            network = self.active.network
+        else:
+            trained = [exits.index(exit_) for exit_ in self.active.exits]
+            per_window = keras.ops.mean(keras.ops.stack([columns[:, one] for one in trained]), axis=0)
+            loss = weighted_mean(per_window, sample_weight)
+            network = self.network
+        return loss + sum(network.losses) if network.losses else loss
+
+    def exit_outputs(self, logits: Any, y: Any, sample_weight: Any) -> ExitOutputs:
+        """Return what the regime's loss of a training step sees.
+
+        Args:
+            logits: (batch, exits of the phase, classes), or None where they are not needed.
+            y: (batch,).
+            sample_weight: (batch,), or None.
+        """
+        ops = keras.ops
+        n_steps = ops.maximum(self.n_steps.value, 1)
+        # Counts beyond 2^24 would not fit float32; their share does.
+        progress = ops.cast(
+            ops.cast(self.step, "float64") / ops.cast(n_steps, "float64"), keras.config.floatx()
+        )
+        return ExitOutputs(
+            logits=logits,
+            y=y,
+            sample_weight=sample_weight,
+            exits=self.active.phase.exits,
+            n_exits=len(self.exits),
+            step=self.step.value,
+            progress=ops.minimum(progress, 1),
+            state=self.regime_state,
+        )
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Return loss and accuracy per exit beside whatever `compile` was given."""
+        n_windows = keras.ops.shape(y)[0]
+        weight = self._known(y)
         for metric, exit_ in zip(self.exit_accuracies, self.exits, strict=True):
-            metric.update_state(y, y_pred[exit_])
+            if exit_ in y_pred:
+                predicted = keras.ops.argmax(y_pred[exit_][:n_windows], axis=-1)
+                right = keras.ops.equal(predicted, keras.ops.cast(y, predicted.dtype))
+                metric.update_state(keras.ops.cast(right, metric.dtype), weight)
         return self.get_metrics_result()
+
+    def equilibrium(self, variables: Sequence[Any]) -> list[float]:
+        """Return the factor of gradient equilibrium per variable (see `Regime`).
+
+        Args:
+            variables: of the network. A layer that several blocks share counts as part of the first.
+        """
+        n_exits = len(self.exits)
+        factors = {
+            id(weight): 1 / (n_exits - number + 1)
+            for number, names in enumerate(self.anatomy.blocks, start=1)
+            for name in names
+            for weight in self.network.get_layer(name).weights
+        }
+        return [factors.get(id(variable), 1.0) for variable in variables]
 
     def fit(
         self,
@@ -153,71 +271,74 @@ class MultiExitModel(keras.Model):
         class_weight: dict[int, float] | None = None,
         sample_weight: Any = None,
         initial_epoch: int = 0,
+        checkpoint: str | Path | None = None,
         **options: Any,
     ) -> keras.callbacks.History:
-        """Train as `keras.Model.fit` does.
+        """Train as `keras.Model.fit` does, phase after phase.
+
+        All randomness of order and perturbations derives from (seed, epoch, step), and dropout's is part of
+        the model: with ``checkpoint`` an interrupted fit that is called again equals an uninterrupted one.
+        That holds for `Windows` and arrays; a data set has to yield its batches in the same order again. Of
+        the callbacks, those with a state of their own begin anew, except `MultiExitEarlyStopping`.
+
+        A callback that sets ``stop_training`` ends the phase; the next one follows. What the fit has cost is
+        in ``training_cost`` afterwards.
 
         Args:
-            x: `Windows`; or an array (n, ...) as the network takes it, with ``y``; or a tf.data.Dataset or
-                PyDataset of (x, y). Only `Windows` are normalised and perturbed.
-            y: (n,) class indices, with an array only.
-            batch_size: windows per step; a data set has its own.
-            epochs: number of the last epoch.
-            validation_data: `Windows`, (x, y) or a data set.
+            x: `Windows`; or an array (n, ...) as the network takes it, or a dict, list or tuple of arrays for
+                several inputs, with ``y``; or a tf.data.Dataset or PyDataset of (x, y) or (x, y,
+                sample_weight). Only `Windows` are normalised; ``perturbations="auto"`` touches them alone.
+            y: (n,) class indices, with arrays only; -1 for a window without a label where the regime uses
+                such.
+            batch_size: windows per step; a data set has its own. `Windows` that do not fill the last batch of
+                an epoch have their turn in another one.
+            epochs: number of the last epoch, over all phases.
+            validation_data: `Windows`, (x, y), (x, y, sample_weight) or a data set.
             class_weight: class index -> weight of its windows, 1 for those not named.
             sample_weight: (n,) weight per window, with `Windows` and arrays only.
-            initial_epoch: number of epochs done before.
+            initial_epoch: number of epochs done before; for regimes of one phase.
+            checkpoint: file that is written after every epoch and removed at the end; if it is there when fit
+                begins, training goes on from it.
             **options: of `keras.Model.fit`: callbacks, verbose, ... `Windows` are shuffled always.
 
         Returns:
-            Keras' History.
+            Keras' History: one epoch axis over all phases, with a column ``phase`` (from 1). Exits that a
+            phase does not run have NaN for training figures.
 
         Raises:
             InputError: labels out of range, a class absent from training, NaN or infinite samples, shapes
-                that do not fit the network, weights that fit neither windows nor classes, or an argument that
-                this kind of data does not take.
+                that do not fit the network, weights that fit neither windows nor classes, fewer epochs than
+                phases, a batch too small for the regime, a checkpoint of another training, or an argument
+                that this kind of data does not take.
+            RunError: a loss that is no finite number.
         """
         check_class_weight(class_weight, self.n_classes)
-        self._check_validation(validation_data)
-        if isinstance(x, Windows):
-            reason = "`Windows` have labels, and are shuffled anew in every epoch"
-            refuse_given(reason, y=y, shuffle=options.pop("shuffle", None))
-            data: dict[str, Any] = {
-                "x": self._training_batches(x, batch_size, class_weight, sample_weight, initial_epoch),
-                "shuffle": False,
-            }
-        elif hasattr(x, "__array__") or isinstance(x, list | tuple):
-            x, y = check_arrays(x, y, self._window_shape, self.n_classes)
-            refuse_absent_class(y, self.n_classes)
-            weights = window_weights(y, self.n_classes, class_weight, sample_weight)
-            data = {"x": x, "y": y, "batch_size": batch_size, "sample_weight": weights}
-        else:
-            reason = "a data set yields (x, y) or (x, y, sample_weight)"
-            refuse_given(reason, y=y, sample_weight=sample_weight)
-            # Keras wants a weight of every class.
-            by_class = dict.fromkeys(range(self.n_classes), 1.0) | class_weight if class_weight else None
-            data = {"x": x, "class_weight": by_class}
-            if not isinstance(x, keras.utils.PyDataset):
-                # A tf.data.Dataset is shuffled by its owner; Keras would warn of its own default.
-                options.setdefault("shuffle", False)
-        # First, so that a checkpoint of the same epoch knows what it has seen.
-        callbacks = [
-            NoteProvenance(x, validation_data),
-            *keras.tree.flatten(options.pop("callbacks", None) or []),
-        ]
-        return super().fit(
-            **data,
-            callbacks=callbacks,
+        check_validation(validation_data, self.network, self.n_classes)
+        source = make_source(
+            self, x, y, batch_size, class_weight, sample_weight, options.pop("shuffle", None)
+        )
+        self.regime.check_fit(self, source.batch_size)
+        return fit_phases(
+            self,
+            source,
+            # First, so that a checkpoint of the same epoch knows what it has seen.
+            callbacks=[
+                NoteProvenance(x, validation_data),
+                *keras.tree.flatten(options.pop("callbacks", None) or []),
+            ],
             epochs=epochs,
             initial_epoch=initial_epoch,
-            validation_data=self._as_arrays(validation_data),
-            **options,
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+            options={**options, "validation_data": self._as_arrays(validation_data)},
         )
 
     def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> Any:
         """Return loss and metrics on `Windows`, arrays or a data set (see `keras.Model.evaluate`)."""
         if isinstance(x, Windows):
+            refuse_unlabelled(x, "x")
             x, y = self._as_arrays(x)
+        else:
+            x = self._as_arrays(x)
         return super().evaluate(x, y, **options)
 
     def predict(self, x: Any, **options: Any) -> dict[str, NDArray[np.float32]]:
@@ -252,52 +373,28 @@ class MultiExitModel(keras.Model):
         model.provenance = Training.model_validate(config["provenance"])
         return model
 
-    def _training_batches(
-        self,
-        windows: Windows,
-        batch_size: int,
-        class_weight: dict[int, float] | None,
-        sample_weight: Any,
-        initial_epoch: int,
-    ) -> WindowBatches:
-        check_arrays(windows.x, windows.y, self._window_shape, self.n_classes)
-        refuse_absent_class(windows.y, self.n_classes, windows.classes)
-        weights = window_weights(windows.y, self.n_classes, class_weight, sample_weight)
-        if self.normalisation is None:
-            self.normalisation = Normalisation.fit(windows)
-        return WindowBatches(
-            windows,
-            self.normalisation,
-            self._perturbations(windows.sensor),
-            batch_size,
-            self.seed,
-            first_epoch=initial_epoch,
-            sample_weight=weights,
-        )
-
-    def _perturbations(self, sensor: Sensor) -> Sequence[Perturbation]:
-        if not isinstance(self.perturbations, str):
-            return self.perturbations
-        normalisation = self.normalisation or Normalisation.identity(sensor.n_channels)
-        return inertial_perturbations(normalisation.scale) if sensor.rigid_bodies else ()
-
     def _as_arrays(self, data: Any) -> Any:
-        """Return Windows as normalised (x, y); anything else as it is."""
+        """Return Windows as normalised (x, y), data sets with their labels checked; all else as it is."""
+        if isinstance(data, tf.data.Dataset):
+            return with_labels_checked(data, self.n_classes)
         if not isinstance(data, Windows):
             return data
         normalisation = self.normalisation or Normalisation.identity(data.sensor.n_channels)
         return normalisation.apply(data.x), data.y
 
-    def _check_validation(self, data: Any) -> None:
-        """Check what is known before training; a data set shows its samples only while it is read."""
-        part = " of `validation_data`"
-        if isinstance(data, Windows):
-            check_arrays(data.x, data.y, self._window_shape, self.n_classes, part)
-        elif isinstance(data, list | tuple):
-            if len(data) not in (2, 3):
-                raise InputError(
-                    "`validation_data` must be `Windows`, a data set, (x, y) or (x, y, sample_weight). "
-                    f"Received: {len(data)} values."
-                )
-            _, y = check_arrays(data[0], data[1], self._window_shape, self.n_classes, part)
-            window_weights(y, self.n_classes, None, [*data, None][2], "sample_weight of validation_data")
+    def _known(self, y: Any) -> Any | None:
+        """Return 1 for labelled windows and 0 for others; None where all are labelled."""
+        return labelled(y, "float32") if self.regime.uses_unlabelled else None
+
+    def _update_losses(self, columns: Any, y: Any, exits: Sequence[str]) -> None:
+        weight = self._known(y)
+        for place, exit_ in enumerate(exits):
+            number = self.exits.index(exit_)
+            self.exit_losses[number].update_state(columns[:, place], weight)
+
+    def _note_non_finite(self) -> None:
+        """Keep the first step after which a mean loss, per exit and the regime's, is not finite."""
+        totals = tf.stack([metric.total.value for metric in (*self.exit_losses, self._loss_tracker)])
+        before = tf.convert_to_tensor(self.first_non_finite.value)
+        first = tf.logical_and(before < 0, tf.logical_not(tf.math.is_finite(totals)))
+        self.first_non_finite.assign(tf.where(first, tf.convert_to_tensor(self.step.value), before))

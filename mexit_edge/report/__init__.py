@@ -5,9 +5,9 @@ from mexit_edge.report.figures import (
     plot_exit_shares,
     plot_reliability,
     plot_tradeoff,
-    plot_training,
 )
 from mexit_edge.report.page import render_page, write_page
+from mexit_edge.report.training import plot_training
 
 __all__ = [
     "plot_confusion",

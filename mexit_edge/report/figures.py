@@ -5,7 +5,7 @@ Figures are made with matplotlib's object interface alone: no pyplot, no global 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -261,57 +261,6 @@ def plot_reliability(simulation: Simulation, exit_number: int, ax: Axes | None =
     return ax
 
 
-def plot_training(
-    history: Sequence[dict[str, Any]],
-    quantity: Literal["accuracy", "loss"] = "accuracy",
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw a quantity over epochs, training dashed and validation solid, one colour per exit.
-
-    Args:
-        history: one dict per epoch, with keys like ``epoch``, ``loss``, ``val_loss``, ``exit_01_accuracy``
-            and ``val_exit_01_accuracy``. A key missing in an epoch leaves a gap.
-        quantity: draws the keys that are this word, or end in ``_`` and this word.
-        ax: where to draw; a new figure when None.
-
-    Returns:
-        The axes drawn on.
-
-    Raises:
-        InputError: no epoch holds such a key.
-        MissingExtraError: matplotlib is not installed.
-    """
-    curves = training_curves(history, quantity)
-    if not curves:
-        received = sorted({key for epoch in history for key in epoch})
-        raise InputError(
-            f"`history` must hold a key that ends in {quantity!r} in at least one epoch. "
-            f"Received keys: {received}. Log {quantity} per exit, or draw another `quantity`."
-        )
-    ax = canvas.axes(ax)
-    epochs = [float(epoch.get("epoch", place)) for place, epoch in enumerate(history, start=1)]
-    colours = canvas.cycle()
-    names = sorted({key.removeprefix("val_") for key in curves})
-    for key, values in sorted(curves.items()):
-        name = key.removeprefix("val_")
-        validation = key != name
-        shown = name.removesuffix(f"_{quantity}") if name != quantity else "total"
-        ax.plot(
-            epochs,
-            values,
-            color=colours[names.index(name) % len(colours)],
-            linestyle="-" if validation else "--",
-            linewidth=1.8 if validation else 1.2,
-            marker="o" if len(epochs) == 1 else None,
-            label=f"{shown}, {'validation' if validation else 'training'}",
-        )
-    ax.set_xlabel("epoch")
-    ax.set_ylabel(quantity)
-    ax.locator_params(axis="x", integer=True)
-    ax.legend(loc="best", frameon=True)
-    return ax
-
-
 def reliability_bins(
     simulation: Simulation, exit_number: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
@@ -325,14 +274,6 @@ def reliability_bins(
         np.asarray([correct[part].mean() for part in filled]),
         np.asarray([len(part) for part in filled]),
     )
-
-
-def training_curves(history: Sequence[dict[str, Any]], quantity: str) -> dict[str, list[float]]:
-    """Return key -> value per epoch (nan where missing) of the keys that carry ``quantity``."""
-    keys = {key for epoch in history for key in epoch if key == quantity or key.endswith(f"_{quantity}")}
-    return {
-        key: [np.nan if epoch.get(key) is None else float(epoch[key]) for epoch in history] for key in keys
-    }
 
 
 def _check_exit(simulation: Simulation, exit_number: int) -> None:

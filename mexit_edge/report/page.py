@@ -39,6 +39,7 @@ def render_page(
     float_quality: Mapping[str, Any] | None,
     parity: Sequence[Mapping[str, Any]] | None,
     versions: Mapping[str, str],
+    training_cost: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Return the whole page as HTML.
 
@@ -52,6 +53,8 @@ def render_page(
             the same windows, or None.
         parity: rows ``{"engine", "windows", "exit", "differing_elements"}``, or None where not checked.
         versions: tool name -> version.
+        training_cost: rows of `mexit_edge.regimes.PhaseCost.to_dict`, one per phase in order, whose names the
+            training figures use too; empty where unknown.
 
     Raises:
         InputError: manifest and simulation are not of the same bundle.
@@ -77,7 +80,10 @@ def render_page(
         title=_title(manifest, simulation),
         headline=headline(simulation),
         key_figures=_key_figures(simulation, estimate),
-        pictures=make_pictures(simulation, history or [], float_quality),
+        pictures=make_pictures(
+            simulation, history or [], float_quality, [str(row["phase"]) for row in training_cost]
+        ),
+        training_cost=tables.training_cost_table(training_cost) if training_cost else None,
         comparison=tables.comparison_table(simulation),
         leaving=tables.leaving_table(simulation),
         exits=tables.exits_table(simulation, estimate, float_quality),
@@ -103,13 +109,14 @@ def write_page(
     float_quality: Mapping[str, Any] | None,
     parity: Sequence[Mapping[str, Any]] | None,
     versions: Mapping[str, str],
+    training_cost: Sequence[Mapping[str, Any]] = (),
     overwrite: bool = False,
 ) -> Path:
     """Write the page of `render_page` as one file, whole or not at all.
 
     Args:
         path: file to write.
-        manifest: see `render_page`, as for all arguments up to ``versions``.
+        manifest: see `render_page`, as for all arguments up to ``training_cost``.
         simulation: see `render_page`.
         estimate: see `render_page`.
         history: see `render_page`.
@@ -117,6 +124,7 @@ def write_page(
         float_quality: see `render_page`.
         parity: see `render_page`.
         versions: see `render_page`.
+        training_cost: see `render_page`.
         overwrite: whether an existing file may be replaced.
 
     Returns:
@@ -138,6 +146,7 @@ def write_page(
         float_quality=float_quality,
         parity=parity,
         versions=versions,
+        training_cost=training_cost,
     )
     write_bytes(path, page.encode(), overwrite=overwrite)
     return path

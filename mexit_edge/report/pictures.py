@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mexit_edge.report import figures, words
+from mexit_edge.report import figures, training, words
 from mexit_edge.report.tables import float_balanced_accuracies
 from mexit_edge.report.theme import Picture, picture
 
@@ -45,7 +46,10 @@ class Pictures:
 
 
 def make_pictures(
-    simulation: Simulation, history: Sequence[dict[str, Any]], float_quality: Mapping[str, Any] | None
+    simulation: Simulation,
+    history: Sequence[dict[str, Any]],
+    float_quality: Mapping[str, Any] | None,
+    phase_names: Sequence[str] = (),
 ) -> Pictures:
     """Draw every figure of the page in both schemes.
 
@@ -60,7 +64,7 @@ def make_pictures(
         exit_shares=_exit_shares(simulation),
         confusion=tuple(_confusion(simulation, number) for number in matrices),
         reliability=tuple(_reliability(simulation, number) for number in chosen),
-        training=_training(history),
+        training=_training(history, phase_names),
         pictured=tuple(simulation.exits[number - 1] for number in chosen),
         is_all=len(chosen) == n_exits,
     )
@@ -133,17 +137,30 @@ def _reliability(simulation: Simulation, exit_number: int) -> Picture:
     )
 
 
-def _training(history: Sequence[dict[str, Any]]) -> tuple[Picture, ...]:
+def _training(history: Sequence[dict[str, Any]], phase_names: Sequence[str]) -> tuple[Picture, ...]:
     made = []
+    phases = training.phases_of(history, phase_names)
+    alt_phases = caption_phases = ""
+    if len(phases) > 1:
+        # A phase starts half an epoch before its first epoch.
+        begun = ", ".join(f"{name} from epoch {math.ceil(start):,}" for name, start in phases)
+        alt_phases = f" Phases: {begun}."
+        caption_phases = (
+            " A dotted line marks where a phase begins. An exit's training figures stand where the phase "
+            "runs the exit, its validation figures from where it first learns."
+        )
     quantities: tuple[Literal["accuracy", "loss"], ...] = ("accuracy", "loss")
     for quantity in quantities:
-        if not figures.training_curves(history, quantity):
+        if not training.training_curves(history, quantity):
             continue
         made.append(
             picture(
-                partial(figures.plot_training, history, quantity),
-                alt=f"{quantity.capitalize()} per exit over {len(history)} epochs, training and validation.",
-                caption=f"{quantity.capitalize()}: training dashed, validation solid.",
+                partial(training.plot_training, history, quantity, phase_names=phase_names),
+                alt=(
+                    f"{quantity.capitalize()} per exit over {len(history)} epochs, training and validation."
+                    f"{alt_phases}"
+                ),
+                caption=f"{quantity.capitalize()}: training dashed, validation solid.{caption_phases}",
             )
         )
     return tuple(made)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mexit_edge.bundle.card import calibration_caveat
 from mexit_edge.report.tables import Table
 from mexit_edge.report.words import NOT_APPLICABLE, UNKNOWN, count, numbers, points, setting, subjects
 from mexit_edge.simulate import seen_subjects
@@ -44,11 +45,17 @@ def calibration_table(manifest: Manifest) -> Table | None:
     calibration = None if manifest.policy is None else manifest.policy.calibration
     if calibration is None:
         return None
+    caveat = calibration_caveat(calibration)
+    made_by = (
+        ("engine", str(calibration.engine))
+        if caveat is None
+        else ("logits", f"out-of-fold, of {calibration.folds} float networks")
+    )
     rows = (
         ("data", calibration.data),
         ("subjects", numbers(calibration.subjects) or UNKNOWN),
         ("windows", count(calibration.n_windows)),
-        ("engine", calibration.engine),
+        made_by,
         ("cost that was minimised", calibration.cost),
         ("limit on the loss of balanced accuracy", f"{points(calibration.max_drop)} points"),
         ("loss on these windows, gains counted", f"{points(calibration.drop)} points"),
@@ -56,9 +63,10 @@ def calibration_table(manifest: Manifest) -> Table | None:
             "upper 90 % bound of what is lost, gains not counted, windows taken as independent",
             f"{points(calibration.drop_upper)} points",
         ),
-        ("every threshold tried", "yes" if calibration.exact else "no: quantiles of the scores"),
+        ("every threshold tried", "yes" if calibration.exact else "no: improved one at a time"),
     )
-    return Table("Recorded in the bundle's manifest.", ("calibration", "value"), rows, is_text=True)
+    caption = "Recorded in the bundle's manifest." + ("" if caveat is None else f" {caveat}")
+    return Table(caption, ("calibration", "value"), rows, is_text=True)
 
 
 def parity_table(parity: Sequence[Mapping[str, Any]]) -> Table:
@@ -123,6 +131,12 @@ def notes(manifest: Manifest, simulation: Simulation, estimate: BundleEstimate |
             f"{FEW_SUBJECTS} the interval is narrower than its level says."
         )
     lines += _overlaps(manifest, simulation)
+    calibration = None if manifest.policy is None else manifest.policy.calibration
+    if calibration is not None and calibration.kind == "out_of_fold":
+        lines.append(
+            "The thresholds were set on other networks than the one in this bundle, those of "
+            f"{calibration.folds} folds: only the test windows tell what the policy loses here."
+        )
     if manifest.policy is not None and manifest.policy.thresholds_int != tuple(simulation.thresholds_int):
         lines.append("The simulation ran with other thresholds than the manifest holds; the run's are shown.")
     if estimate is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,9 @@ from mexit_edge.report.words import (
     UNKNOWN,
     count,
     estimated,
+    macs,
     percent,
+    quantity,
     signed_points,
 )
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from mexit_edge.estimate import BundleEstimate
     from mexit_edge.simulate import Simulation
 
+TOTAL = "total"
 LATENCY = f"estimated ms [low,{NBSP}high]"
 ENERGY = f"estimated uJ [low,{NBSP}high]"
 
@@ -228,6 +231,58 @@ def stages_table(manifest: Manifest, simulation: Simulation, estimate: BundleEst
         ),
         rows=tuple(rows),
     )
+
+
+def training_cost_table(training_cost: Sequence[Mapping[str, Any]]) -> Table:
+    """Return what the training cost, phase by phase and in all; a sum with an unknown part is unknown.
+
+    Args:
+        training_cost: rows of `mexit_edge.regimes.PhaseCost.to_dict`, one per phase, at least one.
+    """
+    total: dict[str, Any] = {"phase": TOTAL}
+    for name in ("epochs", "steps", "windows", "forward_macs", "backward_macs", "measured_seconds"):
+        total[name] = _unless_unknown(sum, [row[name] for row in training_cost])
+    peaks = [row["measured_peak_memory_bytes"] for row in training_cost]
+    total["measured_peak_memory_bytes"] = _unless_unknown(max, peaks)
+    return Table(
+        caption=(
+            "Counted: the multiply-accumulates of the forward and backward passes of the training steps; "
+            "validation is not included. Measured: wall time, validation included, and the process's peak "
+            "memory."
+        ),
+        columns=(
+            "phase",
+            "epochs",
+            "steps",
+            "windows",
+            "forward MACs",
+            "backward MACs",
+            "measured seconds",
+            "measured peak memory, MB",
+        ),
+        rows=tuple(
+            (
+                str(row["phase"]),
+                count(row["epochs"]),
+                count(row["steps"]),
+                count(row["windows"]),
+                macs(row["forward_macs"]),
+                macs(row["backward_macs"]),
+                quantity(row["measured_seconds"]),
+                _megabytes(row["measured_peak_memory_bytes"]),
+            )
+            for row in (*training_cost, total)
+        ),
+        marked=TOTAL,
+    )
+
+
+def _unless_unknown(combine: Callable[[list[Any]], Any], values: list[Any]) -> Any:
+    return None if None in values else combine(values)
+
+
+def _megabytes(n_bytes: int | None) -> str:
+    return UNKNOWN if n_bytes is None else quantity(n_bytes / 1e6)
 
 
 def _memory(estimate: BundleEstimate | None) -> str:

@@ -36,9 +36,11 @@ def points(share: float, digits: int = 2) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
-def macs(value: float) -> str:
+def macs(value: float | None) -> str:
     """Return a number of multiply-accumulates in a readable unit."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    if value is None:
+        return UNKNOWN
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
             return f"{value / size:,.2f}{NBSP}{unit}"
     return f"{value:,.0f}"

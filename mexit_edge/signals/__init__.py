@@ -13,9 +13,10 @@ from mexit_edge.signals.perturbations import (
 from mexit_edge.signals.recording import Recording
 from mexit_edge.signals.sensor import Sensor
 from mexit_edge.signals.windowing import cut_windows
-from mexit_edge.signals.windows import Windows
+from mexit_edge.signals.windows import UNLABELLED, Windows
 
 __all__ = [
+    "UNLABELLED",
     "ChannelScale",
     "Jitter",
     "Normalisation",

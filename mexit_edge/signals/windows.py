@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from mexit_edge.errors import InputError
 from mexit_edge.signals.sensor import Sensor
 
+# The label of a window whose class nobody knows; some training regimes learn from such windows too.
+UNLABELLED = -1
+
 
 def refuse_non_finite(x: NDArray[Any], argument: str) -> None:
     """Refuse NaN and infinite samples.
@@ -45,16 +48,31 @@ def class_names(classes: Iterable[str]) -> tuple[str, ...]:
     """Return the names of classes as a tuple.
 
     Raises:
-        InputError: it is one text instead of several, a name is no text, or stands twice.
+        InputError: it is one text instead of several, there is none, a name is no text, or stands twice.
     """
     names = (classes,) if isinstance(classes, str) else tuple(classes)
     texts = all(isinstance(name, str) for name in names)
-    if isinstance(classes, str) or not texts or len(set(names)) != len(names):
+    if isinstance(classes, str) or not names or not texts or len(set(names)) != len(names):
         raise InputError(
             f"`classes` must hold one distinct name per class. Received: {classes!r}. "
             'Use a list of texts: `classes=["walk", "sit"]`.'
         )
     return names
+
+
+def refuse_unlabelled(windows: Windows, argument: str) -> None:
+    """Refuse windows of which some have no label, where every figure needs one.
+
+    Raises:
+        InputError: says how many there are and how to leave them out.
+    """
+    n_unlabelled = len(windows) - int(windows.labelled.sum())
+    if n_unlabelled:
+        raise InputError(
+            f"`{argument}` must hold labelled windows only. "
+            f"Received: {n_unlabelled} of {len(windows)} without a label ({UNLABELLED}). "
+            "Leave them out with `windows.take(windows.labelled)`."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +81,7 @@ class Windows:
 
     Args:
         x: (n, time, channels), float32 in the sensor's units.
-        y: (n,), class index, 0 to n_classes - 1.
+        y: (n,), class index, 0 to n_classes - 1; -1 where the label is unknown.
         subject: (n,), whom each window was recorded from.
         sensor: what was measured.
         classes: name per class.
@@ -95,9 +113,10 @@ class Windows:
                     f"`{name}` needs one integer per window ({len(self.x)}). "
                     f"Received: {values.dtype} of shape {values.shape}."
                 )
-        if len(self.y) and not 0 <= self.y.min() <= self.y.max() < self.n_classes:
+        if len(self.y) and not UNLABELLED <= self.y.min() <= self.y.max() < self.n_classes:
             raise InputError(
-                f"`y` must hold class indices from 0 to {self.n_classes - 1} ({', '.join(self.classes)}). "
+                f"`y` must hold class indices from 0 to {self.n_classes - 1} ({', '.join(self.classes)}), "
+                f"or {UNLABELLED} where the label is unknown. "
                 f"Received: values from {self.y.min()} to {self.y.max()}."
             )
         refuse_non_finite(self.x, "`x`")
@@ -116,14 +135,15 @@ class Windows:
 
         Args:
             x: (n, time, channels), any real number type, in the sensor's units.
-            y: (n,), integers.
+            y: (n,), integers; -1 where the label is unknown.
             subject: (n,), integers; None when all come from one subject.
             sensor: what was measured; None for numbered channels without a unit.
-            classes: name per class; None for ``class_0``, ``class_1``, ...
+            classes: name per class; None for ``class_0``, ``class_1``, ... up to the largest label.
             name: of the data set, for results.
 
         Raises:
-            InputError: the arrays are not numbers, or do not fit each other or the class names.
+            InputError: the arrays are not numbers, or do not fit each other or the class names, or there are
+                neither labels nor class names.
         """
         samples = as_array(x, "x")
         labels = as_array(y, "y")
@@ -143,6 +163,11 @@ class Windows:
                 "Number the subjects, for example with `np.unique(names, return_inverse=True)[1]`."
             )
         if classes is None:
+            if len(labels) and (labels == UNLABELLED).all():
+                raise InputError(
+                    "`classes` must name the classes where no window is labelled. "
+                    f'Received: None, and {UNLABELLED} for every `y`. Use `classes=["walk", "sit"]`.'
+                )
             classes = (f"class_{index}" for index in range(int(labels.max(initial=0)) + 1))
         # What float32 cannot hold becomes infinite and is refused with its place.
         with np.errstate(over="ignore"):
@@ -169,6 +194,11 @@ class Windows:
     def subjects(self) -> tuple[int, ...]:
         """The distinct subjects, in ascending order."""
         return tuple(int(subject) for subject in np.unique(self.subject))
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """(n,) whether each window has a label; ``windows.take(windows.labelled)`` leaves the others out."""
+        return np.asarray(self.y >= 0)
 
     def take(self, chosen: NDArray[Any]) -> Windows:
         """Return the windows of an index array or boolean mask."""

@@ -8,10 +8,20 @@ from mexit_edge.bundle import Bundle
 from mexit_edge.signals import Windows
 from mexit_edge.simulate.calibrate import calibrate, make_golden
 from mexit_edge.simulate.evaluate import quality_of, raw_windows, simulate
+from mexit_edge.simulate.out_of_fold import calibrate_out_of_fold
 from mexit_edge.simulate.simulation import Simulation
 from mexit_edge.simulate.subjects import seen_subjects
 
-__all__ = ["Simulation", "calibrate", "make_golden", "quality_of", "raw_windows", "seen_subjects", "simulate"]
+__all__ = [
+    "Simulation",
+    "calibrate",
+    "calibrate_out_of_fold",
+    "make_golden",
+    "quality_of",
+    "raw_windows",
+    "seen_subjects",
+    "simulate",
+]
 
 
 class _CallableRoom(ModuleType):

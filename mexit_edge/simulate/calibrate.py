@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mexit_edge.bundle import Bundle, Calibration, Golden, Policy
 from mexit_edge.estimate import estimate_bundle
@@ -41,10 +42,42 @@ def calibrate(
             such score or device.
     """
     check_fit(bundle, windows)
-    manifest = bundle.manifest
-    refuse_seen(manifest, windows, FITTED)
+    refuse_seen(bundle.manifest, windows, FITTED)
     engine = engine or reference_engine()
     logits = Runtime(bundle, engine).all_logits(raw_windows(bundle, windows))
+    policy = search_policy(
+        bundle, logits, windows, max_drop=max_drop, score=score, device=device, engine=engine
+    )
+    return bundle.with_manifest(policy=policy, golden=None)
+
+
+def search_policy(
+    bundle: Bundle,
+    logits: NDArray[np.int8],
+    windows: Windows,
+    *,
+    max_drop: float,
+    score: str,
+    device: str | None,
+    engine: str | None = None,
+    folds: int | None = None,
+) -> Policy:
+    """Search thresholds on int8 logits, and note how they were found; what `calibrate` does once it has them.
+
+    Args:
+        bundle: on whose int8 grid the logits are, and what a window costs.
+        logits: (n, E, classes), of every exit.
+        windows: (n), of which only label, subject and name are read.
+        max_drop: as for `calibrate`.
+        score: as for `calibrate`.
+        device: as for `calibrate`.
+        engine: that made the logits; None for out-of-fold logits.
+        folds: number of networks that made out-of-fold logits; None for logits of the bundle itself.
+
+    Raises:
+        InputError: no such score or device, or ``max_drop`` is no share.
+    """
+    manifest = bundle.manifest
     scores = [
         make_score(score, stage.outputs[0].scale, len(manifest.classes)) for stage in manifest.stages[:-1]
     ]
@@ -62,7 +95,7 @@ def calibrate(
         costs,
         max_drop,
     )
-    policy = Policy(
+    return Policy(
         score=score,
         thresholds=tuple(one.to_float(value) for one, value in zip(scores, found.thresholds, strict=True)),
         thresholds_int=found.thresholds,
@@ -76,9 +109,10 @@ def calibrate(
             cost=unit,
             exact=found.exact,
             engine=engine,
+            kind="held_out" if folds is None else "out_of_fold",
+            folds=folds,
         ),
     )
-    return bundle.with_manifest(policy=policy, golden=None)
 
 
 def make_golden(bundle: Bundle, windows: Windows, n: int = GOLDEN_WINDOWS) -> Bundle:

@@ -14,6 +14,7 @@ from mexit_edge.errors import InputError
 from mexit_edge.estimate import estimate_bundle
 from mexit_edge.runtime import Runtime, reference_engine
 from mexit_edge.signals import Windows
+from mexit_edge.signals.windows import refuse_unlabelled
 from mexit_edge.simulate.simulation import Simulation
 from mexit_edge.simulate.subjects import SEEN, refuse_seen
 
@@ -82,10 +83,12 @@ def raw_windows(bundle: Bundle, windows: Windows) -> NDArray[Any]:
 
 
 def check_fit(bundle: Bundle, windows: Windows) -> None:
-    """Refuse windows that are not the bundle's.
+    """Refuse windows that are not the bundle's, or not all labelled.
+
+    Golden vectors could do without labels; one rule for whatever judges a bundle is easier to remember.
 
     Raises:
-        InputError: none there, other classes, channels, units, length or sampling rate.
+        InputError: none there, other classes, channels, units, length or sampling rate, or no label.
     """
     manifest = bundle.manifest
     if not len(windows):
@@ -103,6 +106,7 @@ def check_fit(bundle: Bundle, windows: Windows) -> None:
                 f"`windows` must have the bundle's `{argument}`, {expected}. Received: {got}. "
                 "Resample or rearrange the windows, or train on such a sensor."
             )
+    refuse_unlabelled(windows, "windows")
 
 
 def quality_of(simulation: Simulation) -> Quality:

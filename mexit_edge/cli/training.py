@@ -1,0 +1,209 @@
+"""The training of `mexit run` and `mexit train`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mexit_edge.cli.progress import EpochLines, JobProgress
+from mexit_edge.cli.settings import QUICK_STRIDE, STEPS_PER_EXECUTION, TrainSettings
+from mexit_edge.data import HeldOutTest, Split, dataset, hold_out_test, load, split_by_subject
+from mexit_edge.errors import InputError, MissingExtraError, unknown_name
+from mexit_edge.exits import balanced_accuracy
+from mexit_edge.runtime import CaughtStderr
+from mexit_edge.signals import Normalisation, Windows
+
+LAST_SHARE = 0.1  # of the epochs, among which the best one on validation subjects is chosen
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained Keras model with the figures of its epochs.
+
+    Args:
+        model: a `MultiExitModel`.
+        history: figures per epoch.
+        out_of_fold: what the fold networks say, with cross-fitting.
+    """
+
+    model: Any
+    history: list[dict[str, float]]
+    out_of_fold: Any | None = None
+
+    @property
+    def cost(self) -> list[dict[str, Any]]:
+        """Training cost, a row per phase; with cross-fitting the folds' phases first."""
+        folds = self.out_of_fold.costs if self.out_of_fold else ()
+        rows = [
+            {"training": f"fold_{number:02d}", **cost.to_dict()}
+            for number, costs in enumerate(folds, start=1)
+            for cost in costs
+        ]
+        name = "refit" if folds else "network"
+        return rows + [{"training": name, **cost.to_dict()} for cost in self.model.training_cost]
+
+
+def check_train_settings(settings: TrainSettings, modules: dict[str, str]) -> None:
+    """Check what can be checked without TensorFlow.
+
+    Args:
+        settings: of the training.
+        modules: module -> extra of what the job imports later.
+
+    Raises:
+        InputError: names the option, what was expected and what came.
+        MissingExtraError: something is not installed.
+    """
+    for module, extra in modules.items():
+        if find_spec(module) is None:
+            raise MissingExtraError(module, extra)
+    dataset(settings.data)
+    for option, value in {"learning-rate": settings.learning_rate, "clip-norm": settings.clip_norm}.items():
+        if value is not None and not 0 < value < inf:
+            raise InputError(f"`--{option}` must be positive and finite. Received: {value}.")
+    if settings.cross_fit is not None and settings.patience is not None:
+        raise InputError(
+            "`--patience` must be left out with `--cross-fit`, which chooses the epochs itself. "
+            f"Received: {settings.patience}."
+        )
+
+
+def check_names(settings: TrainSettings) -> None:
+    """Check the options whose names stand in rooms that load TensorFlow.
+
+    Raises:
+        InputError: lists the known names.
+    """
+    from mexit_edge.models import BACKBONES
+    from mexit_edge.regimes import make_regime
+    from mexit_edge.regimes.phases import epochs_per_phase
+
+    if settings.backbone not in BACKBONES:
+        raise unknown_name("backbone", settings.backbone, BACKBONES)
+    # The number of exits is not known yet; the number of phases mostly does not depend on it.
+    epochs_per_phase(make_regime(settings.regime, **settings.options).phases(2), settings.n_epochs)
+
+
+def load_sets(settings: TrainSettings) -> Split | HeldOutTest:
+    """Return the sets of windows, thinned out with `quick`: four, or two with cross-fitting."""
+    windows: Windows = load(settings.data)
+    if settings.quick:
+        windows = windows.take(np.arange(0, len(windows), QUICK_STRIDE))
+    split = split_by_subject if settings.cross_fit is None else hold_out_test
+    return split(windows, test=dataset(settings.data).standard_test, seed=settings.seed)
+
+
+def train(
+    settings: TrainSettings, sets: Split | HeldOutTest, progress: JobProgress, folder: Path | None = None
+) -> Trained:
+    """Build a network and train it, with cross-fitting K networks before it.
+
+    Args:
+        settings: checked.
+        sets: training windows, and validation windows without cross-fitting.
+        progress: for the epochs.
+        folder: for checkpoints, so that an interrupted training goes on; None for none.
+    """
+    from mexit_edge.regimes import MultiExitEarlyStopping, StopAfterEpoch
+
+    out_of_fold = None
+    if isinstance(sets, HeldOutTest):
+        out_of_fold = _cross_fitted(settings, sets.train, progress, folder)
+        last: Any = StopAfterEpoch(out_of_fold.epochs)
+        progress.screen.print(
+            f"Out-of-fold loss is lowest after {out_of_fold.epochs} of {settings.n_epochs} epochs."
+        )
+    else:
+        last = MultiExitEarlyStopping(settings.patience, last_share=LAST_SHARE)
+    model = build_model(settings, sets.train)
+    history: list[dict[str, float]] = []
+    file = None if folder is None else folder / "unfinished.npz"
+    with progress.training(settings.n_epochs) as lines:
+        fitted = model.fit(
+            sets.train,
+            validation_data=sets.validation if isinstance(sets, Split) else None,
+            epochs=settings.n_epochs,
+            batch_size=settings.batch_size,
+            callbacks=[last, epoch_callback(lines)],
+            checkpoint=file,
+            verbose=0,
+        )
+    for place, epoch in enumerate(fitted.epoch):
+        figures = {name: float(values[place]) for name, values in sorted(fitted.history.items())}
+        history.append({"epoch": epoch + 1, **figures})
+    return Trained(model, history, out_of_fold)
+
+
+def build_model(settings: TrainSettings, windows: Windows) -> Any:
+    """Return a new `MultiExitModel`, compiled for these training windows."""
+    import keras
+
+    from mexit_edge.models import build
+    from mexit_edge.regimes import MultiExitModel, adamw_cosine, make_regime
+
+    keras.utils.set_random_seed(settings.seed)
+    with CaughtStderr():
+        network = build(settings.backbone, windows.sensor, windows.n_classes)
+    regime = make_regime(settings.regime, **settings.options)
+    model = MultiExitModel(network, regime, normalisation=Normalisation.fit(windows), seed=settings.seed)
+    optimizer = adamw_cosine(
+        len(windows),
+        settings.n_epochs,
+        settings.batch_size,
+        settings.learning_rate,
+        settings.clip_norm,
+    )
+    model.compile(optimizer, steps_per_execution=STEPS_PER_EXECUTION)
+    return model
+
+
+def float_exits(model: Any, windows: Windows) -> list[dict[str, Any]]:
+    """Return accuracy and balanced accuracy of the float network per exit."""
+    logits = model.predict(windows, batch_size=512, verbose=0)
+    predicted = {name: logits[name].argmax(axis=1) for name in model.exits}
+    return [
+        {
+            "exit": name,
+            "accuracy": float(np.mean(labels == windows.y)),
+            "balanced_accuracy": balanced_accuracy(windows.y, labels),
+        }
+        for name, labels in predicted.items()
+    ]
+
+
+def epoch_callback(lines: EpochLines, done: int = 0) -> Any:
+    """Return a callback that shows an epoch's figures, counted after those that are done."""
+    import keras
+
+    def epoch_done(epoch: int, logs: dict[str, float]) -> None:
+        lines.epoch_done(done + epoch + 1, logs)
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=epoch_done)
+
+
+def _cross_fitted(
+    settings: TrainSettings, windows: Windows, progress: JobProgress, folder: Path | None
+) -> Any:
+    from mexit_edge.regimes import cross_fit
+
+    n_folds = settings.cross_fit or 0
+
+    def callbacks(fold: int) -> list[Any]:
+        return [epoch_callback(lines, done=fold * settings.n_epochs)]
+
+    with progress.training(n_folds * settings.n_epochs, f"Cross-fitting {n_folds} folds") as lines:
+        return cross_fit(
+            lambda train, fold: build_model(settings, train),
+            windows,
+            n_folds,
+            epochs=settings.n_epochs,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            callbacks=callbacks,
+            checkpoint=folder,
+        )

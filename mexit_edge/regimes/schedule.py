@@ -1,0 +1,52 @@
+"""Learning-rate schedules that fit a phase."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+
+@keras.saving.register_keras_serializable("mexit_edge")
+class RescaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule that runs faster or slower.
+
+    Args:
+        schedule: made for the whole training.
+        factor: steps of that schedule per step.
+    """
+
+    def __init__(self, schedule: Any, factor: float) -> None:
+        super().__init__()
+        self.schedule = (
+            keras.optimizers.schedules.deserialize(schedule) if isinstance(schedule, dict) else schedule
+        )
+        self.factor = factor
+
+    def __call__(self, step: Any) -> Any:
+        """Return the learning rate of a step."""
+        ops = keras.ops
+        step = ops.convert_to_tensor(step)
+        rescaled = ops.cast(step, "float64") * self.factor
+        return self.schedule(ops.cast(ops.floor(rescaled), step.dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return schedule and factor."""
+        return {
+            "schedule": keras.optimizers.schedules.serialize(self.schedule),
+            "factor": self.factor,
+        }
+
+
+def optimizer_of_phase(optimizer: Any, factor: float) -> Any:
+    """Return an optimizer of the same configuration without a past, its schedule rescaled.
+
+    Args:
+        optimizer: as given to `compile`.
+        factor: steps of the whole training's schedule per step of the phase.
+    """
+    config = optimizer.get_config()
+    schedule = config.get("learning_rate")
+    if isinstance(schedule, dict) and factor != 1:
+        config["learning_rate"] = RescaledSchedule(schedule, factor)
+    return type(optimizer).from_config(config)
