@@ -5,11 +5,11 @@
 Plain convolutional network with three exits, 60 epochs of AdamW with cosine decay, batches of 64 perturbed
 windows; trained on all 21 subjects that are not official test subjects, without validation: the last epoch
 counts. Balanced accuracy of every exit on the nine official test subjects, of the float network and of its
-int8 stages on the engine that stands for the device. One row per regime, seed and exit; rows that the file has
-are not computed again. About four minutes per training on two cores.
+int8 stages on the engine that stands for the device. One row per regime, seed and exit; rows that the file
+has are not computed again. About four minutes per training on two cores.
 
-At the end the means are printed beside one published seed of the same recipe, float: joint .930 / .964 / .968,
-mixed .923 / .960 / .972.
+At the end the means are printed beside one published seed of the same recipe, float: joint .930 / .964 /
+.968, mixed .923 / .960 / .972.
 """
 
 from __future__ import annotations

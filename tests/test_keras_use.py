@@ -6,7 +6,7 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
@@ -215,11 +215,19 @@ def train_with_callbacks(name: str, folder: Path) -> Trained:
     return trained
 
 
+def write_scalar(name: str, data: Any, step: int) -> None:
+    """What `tf.summary.scalar` does, which comes with the package of TensorBoard alone."""
+    tf.summary.write(name, tf.cast(data, tf.float32), step=step)
+
+
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trained]:
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Trained]]:
     """One training per regime for all tests of this section."""
     folder = tmp_path_factory.mktemp("regimes")
-    return cache(lambda name: train_with_callbacks(name, folder / name))
+    with pytest.MonkeyPatch.context() as patch:
+        if find_spec("tensorboard") is None:
+            patch.setattr(tf.summary, "scalar", write_scalar)
+        yield cache(lambda name: train_with_callbacks(name, folder / name))
 
 
 @EACH_REGIME
@@ -235,10 +243,7 @@ def test_callbacks_see_all_epochs_of_all_phases(regime: str, shelf: Callable[[st
     np.testing.assert_allclose(logged, trained.history.history["val_exit_02_loss"], rtol=1e-5)
     # Every phase begins at the optimizer's own rate.
     rates = trained.history.history["learning_rate"]
-    for number, rate in zip(phases, rates, strict=True):
-        first = phases.index(number) + 1
-        assert rate == pytest.approx(0.01) if rates[: first + 1] == rates else rate <= 0.0101
-    assert {rates[phases.index(number)] for number in phases} == {pytest.approx(0.01)}
+    assert rates == pytest.approx([0.01, 0.005] * n_phases(trained.model.regime))
     best = keras.saving.load_model(trained.folder / "best.keras")
     accuracies = trained.history.history["val_exit_02_accuracy"]
     got = best.evaluate(VALIDATION, verbose=0, return_dict=True)
@@ -551,9 +556,8 @@ def test_every_other_regime_refuses_windows_without_a_label(regime: str) -> None
 def test_a_data_set_shows_wrong_labels_when_it_is_read(regime: str) -> None:
     # A label of -1 must never count as class 0 in silence.
     model = compiled(regime)
-    wrong = replace_y = HALF.y if regime == "joint" else np.where(TRAIN.y == 3, 4, TRAIN.y)
+    wrong = HALF.y if regime == "joint" else np.where(TRAIN.y == 3, 4, TRAIN.y)
     sets = {"training": data_set(TRAIN.x, wrong), "other": data_set(TRAIN.x, HALF.y)}
-    assert replace_y.min() < 0 or replace_y.max() > 3
     with pytest.raises(tf.errors.InvalidArgumentError, match="`y` must hold class indices from"):
         model.fit(sets["training"], verbose=0)
     with pytest.raises(tf.errors.InvalidArgumentError, match="`y` must hold class indices from 0 to 3"):
@@ -566,7 +570,7 @@ def test_a_data_set_shows_wrong_labels_when_it_is_read(regime: str) -> None:
 def test_validation_needs_labels(validation: Any) -> None:
     with pytest.raises(InputError, match="`y` of `validation_data` must hold class indices from 0 to 3"):
         compiled("consistency").fit(HALF, validation_data=validation, verbose=0)
-    with pytest.raises(InputError, match="labelled|without a label"):
+    with pytest.raises(InputError, match=r"labelled|without a label"):
         compiled("consistency").evaluate(HALF, verbose=0)
 
 
@@ -608,7 +612,7 @@ def test_losses_that_follow_the_progress_need_its_length(regime: Regime) -> None
     endless = data_set(TRAIN.x, TRAIN.y).repeat()
     unknown = data_set(TRAIN.x, TRAIN.y).filter(lambda x, y: True)
     for data in (endless, unknown):
-        with pytest.raises(InputError, match="`steps_per_epoch` must be given.*follows the progress"):
+        with pytest.raises(InputError, match=r"`steps_per_epoch` must be given.*follows the progress"):
             compiled(regime).fit(data, epochs=2, verbose=0)
     model = compiled(regime)
     model.fit(endless, epochs=2, steps_per_epoch=3, verbose=0)

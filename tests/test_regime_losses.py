@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures_networks import N_CLASSES, SENSOR, TRAIN_REASON, dscnn_network, randomise, synthetic_windows
+from fixtures_networks import N_CLASSES, SENSOR, TRAIN_REASON, dscnn_network, synthetic_windows
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -103,6 +103,7 @@ class Case:
             sample_weight=None if self.sample_weight is None else tf.constant(self.sample_weight),
             exits=self.exits,
             n_exits=self.n_exits,
+            weighted=len(self.exits) > 1,
             step=tf.constant(self.step, tf.int64),
             progress=tf.constant(self.progress, tf.float32),
             state=state,
@@ -323,17 +324,12 @@ def test_consistency_loss(
     close(got, consistency_loss(case, regime, [1.0] * case.n_exits))
 
 
-@FEW
+@settings(max_examples=15, deadline=None)
 @given(cases(), st.sampled_from(["per_sample", "per_exit", "global"]), st.sampled_from([0.3, 0.8, 3.0]))
 def test_weighted_loss(case: Case, centre: str, eps: float) -> None:
     """L = E sum_e w_e mean_b(W_be l_be), W = 1 + eps times the centred output of the MLP, at least 0."""
     regime = make_regime("weighted", centre=centre, eps=eps, hidden=5, **case.options)
-    keras.utils.set_random_seed(case.step)
     state = regime.make_state(case.n_exits)
-    # Untrained, the weight network says 0 to everything.
-    randomise(state.weight_network, seed=case.step)
-    for weight in state.weight_network.weights[2:]:
-        weight.assign(np.random.default_rng(case.step).normal(size=weight.shape))
     per_exit = cross_entropies(case)
     hidden_kernel, hidden_bias, kernel, bias = map(np.array, state.weight_network.weights)
     said = np.tanh(np.maximum(per_exit @ hidden_kernel + hidden_bias, 0) @ kernel + bias)
@@ -497,7 +493,8 @@ PHASES = {
 def test_loss_and_what_learns_inside_each_phase(regime: str, scheme: Any) -> None:
     x, y = batch()
     weight = np.linspace(0, 2, len(y), dtype=np.float32)
-    model = small_model(make_regime(regime, exit_weights=scheme, label_smoothing=0.1))
+    options = {} if regime == "layerwise" else {"exit_weights": scheme}
+    model = small_model(make_regime(regime, label_smoothing=0.1, **options))
     phases = model.regime.phases(3)
     logits = logits_of(model.network, x)
     assert len(phases) == len(PHASES[regime])
@@ -940,9 +937,38 @@ def test_unknown_regime_names_the_nearest() -> None:
         make_regime("consistent")
 
 
-@EACH_REGIME
+@pytest.mark.parametrize("regime", sorted(set(REGIMES) - {"layerwise"}))
 def test_number_of_exit_weights_is_checked_before_training(regime: str) -> None:
     with pytest.raises(
         InputError, match=r"`exit_weights` needs one value per exit \(3\). Received: \[1.0, 2.0\]"
     ):
         MultiExitModel(small_network(), make_regime(regime, exit_weights=(1.0, 2.0)))
+
+
+def test_the_only_early_head_keeps_its_weight_among_all_exits() -> None:
+    # Phase 3 of two exits is (1 / E) CE_1; phases for one exit alone count it as it is.
+    logits, y = (
+        tf.constant(np.random.default_rng(0).normal(size=(5, 1, 3)), tf.float32),
+        tf.zeros(5, tf.int64),
+    )
+    phases = {phase.name: phase for phase in make_regime("1-2-3").phases(2)}
+    losses = {}
+    for name in ("backbone", "heads"):
+        outputs = ExitOutputs(
+            logits=logits,
+            y=y,
+            sample_weight=None,
+            exits=phases[name].exits,
+            n_exits=2,
+            weighted=phases[name].weighted,
+            step=tf.constant(0, tf.int64),
+            progress=tf.constant(0.0),
+            state=make_regime("1-2-3").make_state(2),
+        )
+        losses[name] = float(make_regime("1-2-3").loss(outputs))
+    assert losses["heads"] == pytest.approx(losses["backbone"] / 2, rel=1e-6)
+
+
+def test_layerwise_has_no_use_for_exit_weights() -> None:
+    with pytest.raises(InputError, match="`exit_weights` must be left out"):
+        make_regime("layerwise", exit_weights="linear")

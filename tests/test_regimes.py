@@ -39,7 +39,7 @@ from mexit_edge.regimes import (
 )
 from mexit_edge.regimes.batches import TrainingBatches
 from mexit_edge.regimes.sources import Source, _perturbations, make_source
-from mexit_edge.signals import Normalisation, Windows, inertial_perturbations
+from mexit_edge.signals import ChannelScale, Normalisation, Windows, inertial_perturbations
 
 pytestmark = pytest.mark.train
 EXITS = ("exit_01", "exit_02")
@@ -182,34 +182,17 @@ def test_exit_weights_are_checked(weights: tuple[float, ...]) -> None:
 
 
 @EACH_REGIME
-@pytest.mark.parametrize("data", ["windows", "arrays", "tf.data"])
-def test_fit_takes_every_kind_of_data_and_logs_every_exit(regime: str, data: str) -> None:
-    train, validation = synthetic_windows(48), synthetic_windows(20, seed=1)
-    model = compiled(regime)
-    if data == "windows":
-        history = model.fit(train, batch_size=16, epochs=2, validation_data=validation, verbose=0)
-    elif data == "arrays":
-        history = model.fit(
-            train.x, train.y, batch_size=16, epochs=2, validation_data=(validation.x, validation.y), verbose=0
-        )
-    else:
-        both = [
-            tf.data.Dataset.from_tensor_slices((part.x, part.y)).batch(16) for part in (train, validation)
-        ]
-        history = model.fit(both[0], epochs=2, validation_data=both[1], verbose=0)
-    names = {"loss"} | {f"{exit_}_{kind}" for exit_ in EXITS for kind in ("loss", "accuracy")}
-    assert set(history.history) == names | {f"val_{name}" for name in names}
-    assert all(len(values) == 2 and np.isfinite(values).all() for values in history.history.values())
-
-
-@EACH_REGIME
 def test_training_learns(regime: str) -> None:
     train, other = synthetic_windows(96), synthetic_windows(60, seed=5)
     keras.utils.set_random_seed(3)
-    model = MultiExitModel(pooled_network(), regime, perturbations=())
+    model = MultiExitModel(pooled_network(), regime, perturbations=(ChannelScale(0.05),))
     model.compile(optimizer=keras.optimizers.Adam(0.02))
-    history = model.fit(train, batch_size=32, epochs=25, verbose=0).history
-    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    phases = len(make_regime(regime).phases(len(EXITS)))
+    before = model.evaluate(other, verbose=0, return_dict=True)
+    model.fit(train, batch_size=32, epochs=25 * phases, verbose=0)
+    after = model.evaluate(other, verbose=0, return_dict=True)
+    assert all(after[f"{exit_}_loss"] < 0.7 * before[f"{exit_}_loss"] for exit_ in EXITS)
+    assert after["loss"] < 0.5 * before["loss"]
     assert (model.predict(other, verbose=0)["exit_02"].argmax(1) == other.y).mean() > 0.7
 
 
@@ -611,7 +594,7 @@ def test_a_loss_is_refused() -> None:
 def test_unknown_regimes_and_options_are_refused() -> None:
     with pytest.raises(InputError, match=r"`regime` must be one of: .*Did you mean 'joint'"):
         MultiExitModel(pooled_network(), "jiont")
-    with pytest.raises(InputError, match="`joint` must get options that it has"):
+    with pytest.raises(InputError, match=r"option of joint` must be one of: .*Did you mean 'exit_weights'"):
         make_regime("joint", exit_wieghts=(1.0,))
 
 

@@ -15,6 +15,8 @@ from mexit_edge.regimes.regime import ExitOutputs, Regime
 class Alternating(Regime):
     """Odd steps: L = CE_E. Even steps: L = sum_e w_e CE_e. Steps count from 1.
 
+    Running losses, where the weights of exits follow them, take every step into account.
+
     Reference:
         Xin et al., "BERxiT: Early Exiting for BERT with Better Fine-Tuning and Extension to Regression",
         EACL 2021.

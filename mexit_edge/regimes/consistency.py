@@ -17,6 +17,7 @@ from mexit_edge.regimes.losses import (
 from mexit_edge.regimes.regime import (
     ExitOutputs,
     Regime,
+    require_at_least_0,
     require_one_of,
     require_positive,
     require_share,
@@ -68,8 +69,7 @@ class Consistency(Regime):
         require_one_of("weak", self.weak, (SOFT, HARD, LABEL))
         require_positive("temperature", self.temperature)
         require_share("confidence", self.confidence)
-        if self.strength:
-            require_positive("strength", self.strength)
+        require_at_least_0("strength", self.strength)
         require_share("ramp", self.ramp)
 
     @property

@@ -135,8 +135,8 @@ class _Fit:
         if self.checkpoint is not None:
             callbacks.append(SaveCheckpoint(self._save))
         for callback in self.callbacks:
-            if number and isinstance(callback, keras.callbacks.CSVLogger):
-                # Else the file would begin anew with every phase.
+            if self.progress.epochs_done and isinstance(callback, keras.callbacks.CSVLogger):
+                # Else the file would begin anew with every phase, and after an interrupt.
                 callback.append = True
         keras.Model.fit(
             model,
@@ -199,7 +199,7 @@ class _Fit:
     def _fingerprint(self) -> dict[str, Any]:
         model = self.model
         return {
-            # Keras numbers layers without a name on through a session.
+            # Without the numbers that Keras gives to layers and optimizers through a session.
             "network": [
                 [*variable.shape, re.sub(r"_\d+(?=/)", "", variable.path)]
                 for variable in model.network.variables
@@ -207,7 +207,7 @@ class _Fit:
             "regime": model.regime.get_config(),
             "epochs": self.epochs,
             "seed": model.seed,
-            "optimizer": keras.saving.serialize_keras_object(self.compiled),
+            "optimizer": _without_names(keras.saving.serialize_keras_object(self.compiled)),
             "callbacks": [[type(one).__name__, one.get_config()] for one in resumable(self.callbacks)],
             **self.source.facts,
         }
@@ -303,3 +303,10 @@ def _come_to_rest(model: Any, compiled: Any) -> None:
     if model.optimizer is not compiled:
         model.optimizer = compiled
         model.train_function = None
+
+
+def _without_names(config: Any) -> Any:
+    """Return the config of an optimizer without its name and that of its schedule."""
+    if not isinstance(config, dict):
+        return config
+    return {key: _without_names(value) for key, value in config.items() if key != "name"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from mexit_edge.errors import InputError
+from mexit_edge.regimes.exit_weights import UNIFORM
 from mexit_edge.regimes.phases import Phase, block_phase
 from mexit_edge.regimes.regime import Regime
 
@@ -21,6 +23,14 @@ class Layerwise(Regime):
 
     name = "layerwise"
     min_exits: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.exit_weights != UNIFORM:
+            raise InputError(
+                "`exit_weights` must be left out for the regime `layerwise`: every phase has one exit. "
+                f"Received: {self.exit_weights}."
+            )
 
     def phases(self, n_exits: int) -> tuple[Phase, ...]:
         """See `Regime.phases`."""

@@ -229,6 +229,7 @@ class MultiExitModel(keras.Model):
             sample_weight=sample_weight,
             exits=self.active.phase.exits,
             n_exits=len(self.exits),
+            weighted=self.active.phase.weighted,
             step=self.step.value,
             progress=ops.minimum(progress, 1),
             state=self.regime_state,

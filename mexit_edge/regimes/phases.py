@@ -21,6 +21,7 @@ class Phase:
         only_plain: whether of these blocks only the layers that the final exit needs are frozen. Others are
             heads whose logits other early heads read: no phase without early heads has trained them.
         share: of the epochs, relative to those of the other phases.
+        weighted: whether the weights of exits apply; without, the phase's one exit counts as it is.
     """
 
     name: str
@@ -28,11 +29,12 @@ class Phase:
     frozen_blocks: int = 0
     only_plain: bool = False
     share: float = 1.0
+    weighted: bool = True
 
 
 def backbone_phase(n_exits: int, share: float = 1.0) -> Phase:
     """Phase 1 of arXiv 2407.14320: the plain network under the loss of its final exit, no early heads."""
-    return Phase("backbone", (n_exits,), share=share)
+    return Phase("backbone", (n_exits,), share=share, weighted=False)
 
 
 def joint_phase(n_exits: int, share: float = 1.0) -> Phase:
@@ -43,14 +45,15 @@ def joint_phase(n_exits: int, share: float = 1.0) -> Phase:
 def heads_phase(n_exits: int, share: float = 1.0) -> Phase:
     """Phase 3 of arXiv 2407.14320: the early heads, on a frozen backbone in inference mode.
 
-    The frozen final exit has no gradient; neither it nor the last block is run.
+    The frozen final exit has no gradient; neither it nor the last block is run. The weights of the early
+    exits are those that they have among all exits: (1 / E) sum over e < E of CE_e by default.
     """
     return Phase("heads", tuple(range(1, n_exits)), frozen_blocks=n_exits - 1, only_plain=True, share=share)
 
 
 def block_phase(number: int, share: float = 1.0) -> Phase:
     """One block and its head under its own loss, on frozen blocks before."""
-    return Phase(f"block_{number:02d}", (number,), frozen_blocks=number - 1, share=share)
+    return Phase(f"block_{number:02d}", (number,), frozen_blocks=number - 1, share=share, weighted=False)
 
 
 def epochs_per_phase(phases: Sequence[Phase], epochs: int) -> tuple[int, ...]:

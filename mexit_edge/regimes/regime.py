@@ -57,6 +57,7 @@ class ExitOutputs:
         sample_weight: (batch,), or None.
         exits: numbers of the phase's exits, from 1.
         n_exits: number of exits of the whole network.
+        weighted: whether the weights of exits apply in this phase.
         step: number of this step in its phase, from 0, a scalar.
         progress: share of the phase's steps that is done, a scalar from 0 to 1.
         state: of the regime.
@@ -67,6 +68,7 @@ class ExitOutputs:
     sample_weight: Any | None
     exits: tuple[int, ...]
     n_exits: int
+    weighted: bool
     step: Any
     progress: Any
     state: RegimeState
@@ -173,10 +175,10 @@ class Regime:
         return self.present_weights(outputs)
 
     def present_weights(self, outputs: ExitOutputs) -> Any:
-        """Return the weights of the phase's exits as they are; the loss of a single exit counts 1."""
+        """Return the weights of the phase's exits as they are."""
         ops = keras.ops
-        if len(outputs.exits) == 1:
-            return ops.ones((1,))
+        if not outputs.weighted:
+            return ops.ones((len(outputs.exits),))
         running = ops.stack([one.value for one in outputs.state.running_losses])
         weights = exit_weights_at(self.exit_weights, outputs.n_exits, outputs.progress, running)
         if len(outputs.exits) == outputs.n_exits:
@@ -231,6 +233,16 @@ def require_share(argument: str, value: float, *, below_1: bool = False) -> None
         )
 
 
+def require_at_least_0(argument: str, value: float) -> None:
+    """Refuse what is negative or not finite.
+
+    Raises:
+        InputError: it is.
+    """
+    if not 0 <= value < float("inf"):
+        raise InputError(f"`{argument}` must be at least 0 and finite. Received: {value}.")
+
+
 def require_positive(argument: str, value: float) -> None:
     """Refuse what is not positive and finite.
 
@@ -259,9 +271,13 @@ def make_regime(regime: str | Regime, **options: Any) -> Regime:
         **options: fields of the regime, with a name only.
 
     Raises:
-        InputError: no such regime, or no such option.
+        InputError: no such regime, no such option, or a value of another kind.
     """
     if isinstance(regime, Regime):
+        if options:
+            raise InputError(
+                f"options must be left out with a regime object. Received: {options} with {regime}."
+            )
         return regime
     if regime not in REGIMES:
         raise unknown_name("regime", regime, REGIMES)

@@ -19,6 +19,7 @@ from mexit_edge.regimes.regime import (
     ExitOutputs,
     Regime,
     RegimeState,
+    require_at_least_0,
     require_one_of,
     require_positive,
 )
@@ -102,8 +103,10 @@ class Weighted(Regime):
         require_one_of("pseudo_step", self.pseudo_step, (ALL, HEADS))
         for argument in ("hidden", "learning_rate", "meta_interval"):
             require_positive(argument, getattr(self, argument))
-        if self.weight_decay:
-            require_positive("weight_decay", self.weight_decay)
+        require_at_least_0("weight_decay", self.weight_decay)
+        for argument in ("hidden", "meta_interval"):
+            if not float(getattr(self, argument)).is_integer():
+                raise InputError(f"`{argument}` must be a whole number. Received: {getattr(self, argument)}.")
 
     @property
     def updates_per_step(self) -> int:
