@@ -29,7 +29,7 @@ from mexit_edge.regimes import adamw_cosine
 REGIMES, SEEDS, EPOCHS, BATCH = ("joint", "mixed"), (0, 1, 2), 60, 64
 ONE_SEED = {"joint": (0.930, 0.964, 0.968), "mixed": (0.923, 0.960, 0.972)}
 COLUMNS = ("regime", "seed", "exit", "macs", "float_balanced_accuracy", "int8_balanced_accuracy", "engine")
-COLUMNS += ("forward_macs", "backward_macs", "measured_seconds")
+COLUMNS += ("forward_macs", "backward_macs")
 
 
 def main() -> None:
@@ -68,7 +68,6 @@ def one_training(regime: str, seed: int, train: Any, test: Any) -> list[dict[str
             "engine": simulation.engine,
             "forward_macs": sum(phase.forward_macs for phase in cost),
             "backward_macs": sum(phase.backward_macs for phase in cost),
-            "measured_seconds": round(sum(phase.measured_seconds for phase in cost), 1),
         }
         for number, exit_ in enumerate(model.exits)
     ]

@@ -40,7 +40,9 @@ def runs(folder):
     """The facts of two quick runs with the same seed."""
     facts = []
     for _ in range(2):
-        done = mexit(folder, "run", "--quick", "--epochs", "2", "--seed", "3", "--json")
+        # Of all regimes the one whose exits change the graph: F_1 and F_2 cross the borders of stages.
+        regime = ("--regime", "boosted", "--set", "ratio=0.4")
+        done = mexit(folder, "run", "--quick", "--epochs", "2", "--seed", "3", "--json", *regime)
         assert done.returncode == 0, done.stderr[-2000:]
         facts.append(json.loads(done.stdout))
     return facts
@@ -51,6 +53,16 @@ def test_stages_equal_the_whole_model_on_every_engine(runs):
     assert {row["exit"] for row in rows} == {"exit_01", "exit_02", "exit_03"}
     assert all(row["windows"] == runs[0]["windows"] for row in rows)
     assert all(row["differing_elements"] == 0 for row in rows)
+
+
+def test_the_cost_of_the_training_is_part_of_the_result(runs, folder):
+    (cost,) = runs[0]["training_cost"]
+    assert (cost["training"], cost["phase"], cost["epochs"]) == ("network", "joint", 2)
+    assert cost["steps"] * 16 == cost["windows"]
+    # 755,072 multiply-accumulates per window, as the stages have them.
+    assert cost["forward_macs"] == cost["windows"] * runs[0]["exits"][-1]["macs"]
+    assert runs[0]["settings"]["options"] == {"ratio": 0.4}
+    assert "Training cost" in (folder / runs[0]["page"]).read_text("utf-8")
 
 
 def test_later_stages_ran_only_for_windows_that_stayed(runs):

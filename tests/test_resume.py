@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import pickle
-import re
 import signal
 import subprocess
 import sys
@@ -87,7 +86,7 @@ def fit(
     model: MultiExitModel, *more: Any, data: Any = TRAIN, epochs: int = 4, stop: Any = None, **options: Any
 ) -> Any:
     x, y = data if isinstance(data, tuple) else (data, None)
-    # Patience 1 ends phases early, which the resumed fit has to do at the same epoch.
+    # It may end phases early, which the resumed fit has to do at the same epoch.
     early = MultiExitEarlyStopping(patience=2) if stop is None else stop
     options = {"validation_data": VALIDATION, "batch_size": BATCH, "verbose": 0, **options}
     return model.fit(x, y, epochs=epochs, callbacks=[early, *more], **options)
@@ -136,8 +135,6 @@ def assert_resumes(
 
 # --- An interrupt inside an epoch ---------------------------------------------------------------------------
 
-EPOCHS = 6
-
 
 def inside_each_phase(regime: str) -> list[int]:
     """The last epoch of every phase of two epochs or more, so that one of its epochs is done before."""
@@ -154,7 +151,7 @@ def test_a_fit_interrupted_in_every_phase_equals_one_that_was_not(regime: str, t
 
 OPTIONS = {
     "running loss": ("mixed", {"exit_weights": "inverse_running_loss"}),
-    "annealed": ("distill", {"anneal": True}),
+    "annealed": ("distill", {"anneal": True, "temperature": 0.2}),
     "schedule of weights": ("joint", {"exit_weights": "sdn"}),
 }
 
@@ -169,7 +166,7 @@ def test_what_a_regime_remembers_is_kept(name: str, tmp_path: Path) -> None:
     if name == "running loss":
         assert all(float(loss) != 1.0 for loss in whole.regime_state.running_losses)
     if name == "annealed":
-        assert float(whole.regime_state.temperature) > 1.0
+        assert float(whole.regime_state.temperature) > 0.21
 
 
 def test_arrays_go_on_too(tmp_path: Path) -> None:
@@ -533,6 +530,7 @@ def test_the_message_names_step_exit_epoch_and_phase(
     ) as caught:
         fit(new_model(regime), Poison(*at, layer), checkpoint=path)
     if at[0] == 0:
+        assert "kept" not in str(caught.value)
         assert not path.exists()
         return
     assert str(path) in str(caught.value)
@@ -554,10 +552,9 @@ def extreme_at(number: int) -> Windows:
 @pytest.mark.parametrize("per_execution", [1, 2, 4])
 def test_the_step_of_an_extreme_sample_is_found(per_execution: int, tmp_path: Path) -> None:
     # Where the sample comes in an epoch is worked out from (seed, epoch), independently of the training.
-    x, y = extreme_at(7).x, TRAIN.y
-    order = np.random.default_rng((3, 0)).permutation(len(y))
-    step = int(np.flatnonzero(order == 7)[0]) // 4
-    assert 0 < step < 9
+    y = TRAIN.y
+    number = int(np.random.default_rng((3, 0)).permutation(len(y))[14])
+    x, step = extreme_at(number).x, 14 // 4
     model = new_model("joint", perturbations=())
     model.compile(optimizer=keras.optimizers.SGD(0.01), steps_per_execution=per_execution)
     with pytest.raises(
@@ -568,27 +565,6 @@ def test_the_step_of_an_extreme_sample_is_found(per_execution: int, tmp_path: Pa
     model = new_model("joint")
     model.compile(optimizer=keras.optimizers.SGD(0.01), steps_per_execution=per_execution)
     history = fit(model, data=(TRAIN.x, y), batch_size=4, epochs=1)
-    assert np.isfinite(history.history["loss"]).all()
-
-
-def test_the_way_out_of_a_diverged_training_works(tmp_path: Path) -> None:
-    path = tmp_path / "fit.checkpoint"
-
-    def run(rate: float, *more: Any) -> Any:
-        model = new_model("joint")
-        model.compile(optimizer=keras.optimizers.SGD(rate))
-        return fit(model, *more, epochs=6, stop=Interrupt(None), checkpoint=path)
-
-    with pytest.raises(RunError) as caught:
-        run(1e20)
-    message = str(caught.value)
-    found = re.search(r"at step (\d+) of epoch (\d+)", message)
-    assert found is not None
-    assert "learning rate" in message
-    if not path.exists():
-        # Diverged in the first epoch: nothing is kept, and nothing is said to be.
-        assert "kept in" not in message
-    history = run(0.01)
     assert np.isfinite(history.history["loss"]).all()
 
 

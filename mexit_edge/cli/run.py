@@ -21,6 +21,7 @@ from mexit_edge.cli.tables import (
 )
 from mexit_edge.cli.training import (
     Trained,
+    check_fit,
     check_names,
     check_train_settings,
     float_exits,
@@ -102,6 +103,7 @@ def run(settings: RunSettings, screen: Console) -> Outcome:
         check_names(settings)
     with progress.step(f"Reading {settings.data} and cutting windows"):
         sets = load_sets(settings)
+        check_fit(settings, sets.train)
     trained = train(settings, sets, progress)
     with progress.step("Quantizing to int8 as one model, and cutting it into stages"):
         whole, bundle = quantize_and_cut(settings, trained.model, sets.train)

@@ -15,7 +15,15 @@ from mexit_edge.cli.progress import JobProgress
 from mexit_edge.cli.run_folder import write_history
 from mexit_edge.cli.settings import RUNS, TrainSettings
 from mexit_edge.cli.tables import console, cost_table, print_json
-from mexit_edge.cli.training import Trained, check_names, check_train_settings, float_exits, load_sets, train
+from mexit_edge.cli.training import (
+    Trained,
+    check_fit,
+    check_names,
+    check_train_settings,
+    float_exits,
+    load_sets,
+    train,
+)
 from mexit_edge.data import Split
 from mexit_edge.errors import InputError
 from mexit_edge.files import free_name, refuse_existing, write_bytes, written_whole
@@ -68,6 +76,7 @@ def run_in(folder: Path, settings: TrainSettings, screen: Console) -> dict[str, 
         check_names(settings)
     with progress.step(f"Reading {settings.data} and cutting windows"):
         sets = load_sets(settings)
+        check_fit(settings, sets.train)
     # What a training that can go on needs stands first; a wrong option has left nothing by now.
     write_bytes(folder / SETTINGS, _to_json(settings), overwrite=True)
     trained = train(settings, sets, progress, folder)

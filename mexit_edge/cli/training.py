@@ -81,12 +81,10 @@ def check_names(settings: TrainSettings) -> None:
     """
     from mexit_edge.models import BACKBONES
     from mexit_edge.regimes import make_regime
-    from mexit_edge.regimes.phases import epochs_per_phase
 
     if settings.backbone not in BACKBONES:
         raise unknown_name("backbone", settings.backbone, BACKBONES)
-    # The number of exits is not known yet; the number of phases mostly does not depend on it.
-    epochs_per_phase(make_regime(settings.regime, **settings.options).phases(2), settings.n_epochs)
+    make_regime(settings.regime, **settings.options)
 
 
 def load_sets(settings: TrainSettings) -> Split | HeldOutTest:
@@ -96,6 +94,22 @@ def load_sets(settings: TrainSettings) -> Split | HeldOutTest:
         windows = windows.take(np.arange(0, len(windows), QUICK_STRIDE))
     split = split_by_subject if settings.cross_fit is None else hold_out_test
     return split(windows, test=dataset(settings.data).standard_test, seed=settings.seed)
+
+
+def check_fit(settings: TrainSettings, windows: Windows) -> None:
+    """Check what depends on the network and the number of windows, before anything is trained or written.
+
+    Raises:
+        InputError: fewer epochs than phases, a batch too small for the regime, more folds than subjects.
+    """
+    from mexit_edge.regimes.cross_fit import subject_folds
+    from mexit_edge.regimes.phases import epochs_per_phase
+
+    model = build_model(settings, windows)
+    epochs_per_phase(model.regime.phases(len(model.exits)), settings.n_epochs)
+    model.regime.check_fit(model, min(settings.batch_size, len(windows)))
+    if settings.cross_fit is not None:
+        subject_folds(windows.subjects, settings.cross_fit, settings.seed)
 
 
 def train(

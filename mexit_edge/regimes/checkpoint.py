@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,7 +65,8 @@ class Checkpoint:
             InputError: it is no such file.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            # Opened here: NumPy leaves a broken archive open.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 header = json.loads(stored[HEADER].tobytes())
                 if header["version"] != VERSION:
                     raise ValueError(f"version {header['version']}")
@@ -117,6 +119,11 @@ class SaveCheckpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write."""
         self._write()
+
+
+def network_facts(network: keras.Model) -> list[list[Any]]:
+    """Return shape and path of each variable, without the numbers that Keras counts through a session."""
+    return [[*variable.shape, re.sub(r"_\d+(?=/)", "", variable.path)] for variable in network.variables]
 
 
 def resumable(callbacks: Sequence[Any]) -> list[Resumable]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mexit_edge.errors import InputError
 from mexit_edge.exits import log_loss
-from mexit_edge.regimes.checkpoint import Checkpoint
+from mexit_edge.regimes.checkpoint import Checkpoint, network_facts
 from mexit_edge.regimes.checks import refuse_absent_class
 from mexit_edge.regimes.cost import PhaseCost
 from mexit_edge.signals import Windows
@@ -184,7 +184,7 @@ class _FoldFile:
     def __init__(self, path: Path | None, model: Any, epochs: int, batch_size: int, train: Windows) -> None:
         self._path = path
         self._fingerprint = {
-            "network": [[*variable.shape, variable.path] for variable in model.network.variables],
+            "network": network_facts(model.network),
             "regime": model.regime.get_config(),
             "epochs": epochs,
             "seed": model.seed,

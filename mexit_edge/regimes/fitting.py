@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,9 +12,10 @@ import numpy as np
 
 from mexit_edge.errors import InputError
 from mexit_edge.regimes.active_phase import ActivePhase
-from mexit_edge.regimes.checkpoint import Checkpoint, SaveCheckpoint, resumable
+from mexit_edge.regimes.checkpoint import Checkpoint, SaveCheckpoint, network_facts, resumable
 from mexit_edge.regimes.cost import CostMeter, PhaseCost, per_window
 from mexit_edge.regimes.history import PhaseColumn, PhaseHistory, StopAtNonFiniteLoss
+from mexit_edge.regimes.metrics import set_directions
 from mexit_edge.regimes.phases import epochs_per_phase
 from mexit_edge.regimes.schedule import optimizer_of_phase
 from mexit_edge.regimes.sources import Source, specs_of
@@ -80,6 +80,7 @@ class _Fit:
             raise InputError("`compile` must be called before `fit`. Received: a model without optimizer.")
         self.model, self.source, self.options = model, source, options
         self.callbacks, self.checkpoint = list(callbacks), checkpoint
+        set_directions(self.callbacks, model.exits)
         self.phases = model.regime.phases(len(model.exits))
         self.epochs = epochs
         if len(self.phases) > 1 and initial_epoch:
@@ -199,11 +200,7 @@ class _Fit:
     def _fingerprint(self) -> dict[str, Any]:
         model = self.model
         return {
-            # Without the numbers that Keras gives to layers and optimizers through a session.
-            "network": [
-                [*variable.shape, re.sub(r"_\d+(?=/)", "", variable.path)]
-                for variable in model.network.variables
-            ],
+            "network": network_facts(model.network),
             "regime": model.regime.get_config(),
             "epochs": self.epochs,
             "seed": model.seed,
