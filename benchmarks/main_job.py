@@ -4,15 +4,14 @@
 
 Runs `mexit run --seed 0 --regime NAME` per regime, by default with `--quick` (8 epochs on a quarter of the
 windows: enough to see that every part works, too little to compare regimes by), with `--full` as it comes.
-One row per regime in benchmarks/results/main_job_quick.csv or main_job.csv; rows that are there are not computed
-again. `differing_logits` counts int8 logits of the stages that differ from the whole model's, over all test
-windows, exits and engines.
+One row per regime in benchmarks/results/main_job_quick.csv or main_job.csv; rows that are there are not
+computed again. `differing_logits` counts int8 logits of the stages that differ from the whole model's, over
+all test windows, exits and engines.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -20,6 +19,8 @@ import tempfile
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+
+import tables
 
 from mexit_edge.regimes import REGIMES
 
@@ -33,14 +34,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     out = options.out or RESULTS / ("main_job.csv" if options.full else "main_job_quick.csv")
-    rows: list[dict[str, Any]] = []
-    if out.exists():
-        with out.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
+    rows = tables.read(out)
     for regime in options.regimes:
         if regime not in {row["regime"] for row in rows}:
             rows.append(one_run(regime, quick=not options.full))
-            write(out, rows)
+            tables.write(out, rows)
             print(rows[-1], flush=True)
 
 
@@ -70,16 +68,6 @@ def one_run(regime: str, *, quick: bool) -> dict[str, Any]:
         "run_measured_seconds": round(seconds, 1),
     }
     return row
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".tmp")
-    with fresh.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    fresh.replace(path)
 
 
 if __name__ == "__main__":

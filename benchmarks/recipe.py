@@ -15,12 +15,12 @@ At the end the means are printed beside one published seed of the same recipe, f
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tables
 
 import mexit_edge as mx
 from mexit_edge.exits import balanced_accuracy
@@ -28,15 +28,13 @@ from mexit_edge.regimes import adamw_cosine
 
 REGIMES, SEEDS, EPOCHS, BATCH = ("joint", "mixed"), (0, 1, 2), 60, 64
 ONE_SEED = {"joint": (0.930, 0.964, 0.968), "mixed": (0.923, 0.960, 0.972)}
-COLUMNS = ("regime", "seed", "exit", "macs", "float_balanced_accuracy", "int8_balanced_accuracy", "engine")
-COLUMNS += ("forward_macs", "backward_macs")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "recipe.csv")
     out = parser.parse_args().out
-    rows = read(out)
+    rows = tables.read(out)
     windows = mx.data.load("hapt")
     test = windows.of_subjects(windows.official_test_subjects)
     train = windows.of_subjects(set(windows.subjects) - set(test.subjects))
@@ -44,7 +42,7 @@ def main() -> None:
         for regime in REGIMES:
             if not any((row["regime"], int(row["seed"])) == (regime, seed) for row in rows):
                 rows += one_training(regime, seed, train, test)
-                write(out, rows)
+                tables.write(out, rows)
     show(rows)
 
 
@@ -71,23 +69,6 @@ def one_training(regime: str, seed: int, train: Any, test: Any) -> list[dict[str
         }
         for number, exit_ in enumerate(model.exits)
     ]
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".tmp")
-    with fresh.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    fresh.replace(path)
 
 
 def show(rows: list[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -348,6 +349,18 @@ def test_steps_and_epochs_print_a_line_each_where_there_is_no_terminal(capsys):
         assert all(figure in line for figure in ("loss 0.500", "0.625", "0.800", "left"))
     assert shown.count("epoch ") == 2
     assert set(progress.seconds) == {"Reading", "Training"}
+
+
+def test_the_time_left_counts_the_epochs_of_this_process_alone(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("mexit_edge.cli.progress.time.perf_counter", lambda: now[0])
+    with JobProgress(console(quiet=False)).training(20) as lines:
+        # Eleven epochs were done before the interrupt; each takes ten seconds.
+        for epoch in (12, 13):
+            now[0] += 10.0
+            lines.epoch_done(epoch, {"loss": 0.5, "exit_01_accuracy": 0.75})
+    shown = capsys.readouterr().out
+    assert re.findall(r"epoch (\d+)/20.*about (\d+) s left", shown) == [("12", "80"), ("13", "70")]
 
 
 def test_where_json_is_asked_for_people_read_standard_error(capsys):

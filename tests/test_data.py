@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 
 from mexit_edge.data import (
     DATASETS,
+    HeldOutTest,
     LoadedWindows,
     Split,
     dataset,
     hapt,
+    hold_out_test,
     load,
     pickles,
     split_by_subject,
@@ -388,13 +390,13 @@ def test_the_pinned_release_is_the_one_in_the_extra(name):
 
 
 def test_gunzip_is_bounded():
-    packed = gzip.compress(b"0" * 1000)
+    packed = gzip.compress(b"0" * 1000, mtime=0)
     assert pickles.gunzip(packed, 1000, "a.gz") == b"0" * 1000
     with pytest.raises(InputError, match=r"`a\.gz` must not hold more than 999 bytes"):
         pickles.gunzip(packed, 999, "a.gz")
 
 
-@pytest.mark.parametrize("damage", [b"no gz", gzip.compress(b"0" * 1000)[:-9]])
+@pytest.mark.parametrize("damage", [b"no gz", gzip.compress(b"0" * 1000, mtime=0)[:-9]])
 def test_a_damaged_gz_is_refused(damage):
     with pytest.raises(InputError, match=r"`a\.gz` must be a whole \.gz"):
         pickles.gunzip(damage, 1000, "a.gz")
@@ -649,3 +651,61 @@ def test_a_split_refuses_empty_and_unlike_sets():
     )
     with pytest.raises(InputError, match="`test` must have the sensor and classes of `train`"):
         Split(*parts[:3], other)
+
+
+@given(st.integers(3, 40), st.integers(0, 2**32))
+@settings(max_examples=50, deadline=None)
+def test_a_held_out_test_has_the_subjects_of_the_split(n_subjects, seed):
+    windows = made(n_subjects)
+    sets = hold_out_test(windows, seed=seed)
+    assert sorted((*sets.subjects["train"], *sets.subjects["test"])) == list(windows.subjects)
+    assert {name: part.subjects for name, part in sets.parts.items()} == sets.subjects
+    if n_subjects >= 4:
+        assert sets.subjects["test"] == split_by_subject(windows, seed=seed).subjects["test"]
+
+
+def test_a_held_out_test_refuses_what_a_split_refuses():
+    windows = made(4)
+    train, test = windows.of_subjects([1, 4, 7]), windows.of_subjects([10])
+    assert HeldOutTest(train, test).subjects == {"train": (1, 4, 7), "test": (10,)}
+    other = Windows.from_arrays(
+        np.zeros((2, 4, 1)), [0, 1], [9, 9], Sensor.plain(1, 4, sampling_rate_hz=50.0)
+    )
+    overlap = windows.of_subjects([7, 10])
+    bad = {
+        r"`train` and `test` must have no subject in common\. Received: 7 in both": overlap,
+        "`test` must hold at least one window": windows.of_subjects([]),
+        "`test` must have the sensor and classes of `train`": other,
+        "`test` must have the sensor and .* Received: .*class_2": made(4, n_classes=3).of_subjects([10]),
+        r"`test` must hold labelled windows only\. Received: 1 of 2 ": with_unlabelled(test, test.y == 1),
+    }
+    for message, part in bad.items():
+        with pytest.raises(InputError, match=message):
+            HeldOutTest(train, part)
+    with pytest.raises(InputError, match="`train` must hold at least one window"):
+        HeldOutTest(windows.of_subjects([]), test)
+    HeldOutTest(with_unlabelled(train, train.y == 1), test)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"seed": -1}, "`seed` must be an integer of at least 0. Received: -1"),
+        ({"seed": 0.5}, r"`seed` must be an integer of at least 0. Received: 0\.5"),
+        ({"test": 3}, "`test` must leave at least two subjects .*Received: 4 subjects, 3 of them"),
+        ({"test": 9}, "`test` must leave at least two subjects .*Received: 4 subjects, 9 of them"),
+        ({"test": [1, 4, 7, 10]}, "`test` must leave at least two .*Received: 4 subjects, 4 of them"),
+        ({"test": [2]}, "`test` must be .* Received: 2"),
+    ],
+)
+def test_bad_requests_of_a_held_out_test(bad, message):
+    with pytest.raises(InputError, match=message) as caught:
+        hold_out_test(made(4), **bad)
+    assert not re.search("validation|calibration", str(caught.value))
+
+
+def test_a_held_out_test_wants_every_class_in_training():
+    windows = made(4, n_classes=3)
+    only_in_test = windows.take((windows.y != 2) | (windows.subject == 1))
+    with pytest.raises(InputError, match=r"`train` needs windows of every class.*none of class_2"):
+        hold_out_test(only_in_test, test=[1])

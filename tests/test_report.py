@@ -723,6 +723,19 @@ def test_page_with_phases_tells_where_they_begin_and_what_they_cost():
 
 
 @pytest.mark.usefixtures("without_drawing")
+def test_the_cost_table_tells_several_trainings_apart():
+    names = ("fold_01", "fold_02", "refit")
+    cost = [{"training": name, **row} for name in names for row in make_training_cost()]
+    html = render_page(**make_arguments(training_cost=cost))
+    rows = rows_of(html, "training")
+    assert [row["training"] for row in rows] == [*np.repeat(names, len(NAMES)), "total"]
+    assert [row["phase"] for row in rows] == [*NAMES * len(names), ""]
+    assert [rows[-1][name] for name in ("epochs", "steps", "forward MACs")] == ["30", "3,300", "150.00 T"]
+    one = render_page(**make_arguments(training_cost=cost[: len(NAMES)]))
+    assert [row["phase"] for row in rows_of(one, "phase")] == [*NAMES, "total"]
+
+
+@pytest.mark.usefixtures("without_drawing")
 def test_unknown_training_cost_makes_the_total_unknown():
     changes = {"backward_macs": None, "measured_peak_memory_bytes": None}
     html = render_page(**make_arguments(training_cost=make_training_cost(**changes)))

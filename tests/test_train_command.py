@@ -8,20 +8,30 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, distribution
-from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from mexit_edge.cli.app import app
-from mexit_edge.cli.settings import parse_options
+from mexit_edge.cli.progress import JobProgress
+from mexit_edge.cli.settings import RunSettings, TrainSettings, parse_options
+from mexit_edge.data import Split
 from mexit_edge.errors import InputError
+from mexit_edge.signals import Windows
+
+pytest.importorskip("tensorflow", reason="TensorFlow is not installed (the [train] extra)")
+
+from mexit_edge.cli import settings as cli_settings
+from mexit_edge.cli import training
+from mexit_edge.regimes import MultiExitEarlyStopping, recipe
 
 pytestmark = pytest.mark.train
-if find_spec("tensorflow") is None:
-    pytest.skip("TensorFlow is not installed (the [train] extra)", allow_module_level=True)
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +96,57 @@ def test_wrong_options_are_refused_before_anything_is_written(
     assert result.exit_code == 2, result.output
     assert message in " ".join(result.output.split())
     assert list(here.iterdir()) == []
+
+
+def test_the_learning_rate_of_the_command_is_that_of_the_recipe() -> None:
+    # Written twice, so that the settings need no TensorFlow.
+    assert cli_settings.LEARNING_RATE == recipe.LEARNING_RATE
+
+
+def test_only_a_run_can_overwrite() -> None:
+    assert "overwrite" not in {field.name for field in fields(TrainSettings)}
+    assert RunSettings().overwrite is False
+    assert mexit("train", "--overwrite").exit_code == 2
+
+
+@pytest.mark.parametrize(("patience", "eligible"), [(None, training.LAST_SHARE), (3, 1.0)])
+def test_with_patience_every_epoch_may_be_the_best(
+    monkeypatch: pytest.MonkeyPatch, patience: int | None, eligible: float
+) -> None:
+    given = {}
+
+    class Model:
+        def fit(self, x, **options):
+            given.update(options)
+            return SimpleNamespace(epoch=[], history={})
+
+    monkeypatch.setattr(training, "build_model", lambda settings, windows: Model())
+    progress = JobProgress(Console(quiet=True))
+    training.train(TrainSettings(patience=patience), four_sets(), progress)
+    stopping = given["callbacks"][0]
+    assert isinstance(stopping, MultiExitEarlyStopping)
+    assert (stopping.patience, stopping.last_share) == (patience, eligible)
+
+
+def test_a_fold_whose_other_folds_lack_a_class_is_refused_at_once() -> None:
+    windows = windows_of(6)
+    rare = windows.take((windows.y == 0) | (windows.subject == 1))
+    chosen = TrainSettings(cross_fit=3, epochs=1)
+    training.check_fit(chosen, windows)
+    with pytest.raises(InputError, match="class_1"):
+        training.check_fit(chosen, rare)
+
+
+def windows_of(n_subjects: int) -> Windows:
+    subject = np.repeat(np.arange(n_subjects), 4)
+    y = np.tile([0, 1], 2 * n_subjects)
+    x = np.random.default_rng(0).standard_normal((len(y), 64, 3))
+    return Windows.from_arrays(x, y, subject)
+
+
+def four_sets() -> Split:
+    windows = windows_of(4)
+    return Split(*(windows.of_subjects([subject]) for subject in range(4)))
 
 
 def test_an_existing_folder_is_not_touched(here: Path) -> None:

@@ -204,7 +204,7 @@ def run(
     run_and_print(settings, as_json=as_json)
 
 
-@app.command(epilog="Example: mexit train --data hapt --regime mixed --set shares=[1,2] --epochs 60")
+@app.command(epilog="Example: mexit train --data hapt --regime mixed --set 'shares=[1,2]' --epochs 60")
 @guarded
 def train(
     context: typer.Context,

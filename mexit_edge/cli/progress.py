@@ -67,6 +67,7 @@ class EpochLines:
     def __init__(self, bar: Progress, task: Any, screen: Console, epochs: int) -> None:
         self.bar, self.task, self.screen, self.epochs = bar, task, screen, epochs
         self.started = time.perf_counter()
+        self.skipped: int | None = None  # epochs that a resumed training had done before
 
     def epoch_done(self, epoch: int, logs: dict[str, float]) -> None:
         """Show the figures of epoch ``epoch``, from 1."""
@@ -77,9 +78,12 @@ class EpochLines:
         accuracies = " ".join("-" if isnan(value) else f"{value:.3f}" for value in values)
         # Short enough for a line of 80 columns with four exits.
         figures = f"loss {logs['loss']:.3f}, {'val' if kind else 'train'} {accuracies}"
+        if self.skipped is None:
+            self.skipped = epoch - 1
         self.bar.update(self.task, completed=epoch, figures=figures)
         if not self.screen.is_terminal:
-            left = (time.perf_counter() - self.started) / epoch * (self.epochs - epoch)
+            seconds_per_epoch = (time.perf_counter() - self.started) / (epoch - self.skipped)
+            left = seconds_per_epoch * (self.epochs - epoch)
             self.screen.print(
                 f"epoch {epoch}/{self.epochs}: {figures} (accuracy per exit), about {left:.0f} s left",
                 soft_wrap=True,

@@ -17,6 +17,7 @@ EPOCHS, BATCH_SIZE = 30, 64
 QUICK_EPOCHS, QUICK_BATCH_SIZE, QUICK_STRIDE = 8, 16, 4
 # Steps per call into TensorFlow: Python between the steps costs as much as a small step itself.
 STEPS_PER_EXECUTION = 17
+# That of `regimes.recipe`, which would load TensorFlow; a test holds the two equal.
 LEARNING_RATE = 2e-3
 MAX_SEED = 2**32 - 1  # what Keras takes
 
@@ -38,7 +39,6 @@ class TrainSettings:
         cross_fit: number of folds; None to set validation and calibration subjects apart.
         seed: of the split, the folds, the weights and the perturbations.
         out: what to write; None for a new name.
-        overwrite: whether something of that name may be replaced.
         quick: a short training on a quarter of the windows.
     """
 
@@ -54,7 +54,6 @@ class TrainSettings:
     cross_fit: int | None = None
     seed: int = 0
     out: Path | None = None
-    overwrite: bool = False
     quick: bool = False
 
     @property
@@ -75,10 +74,12 @@ class RunSettings(TrainSettings):
     Args:
         device: name of a device to estimate for.
         max_drop: largest loss of balanced accuracy against the final exit, as a share.
+        overwrite: whether a bundle of the name in ``out`` may be replaced.
     """
 
     device: str = "nucleo-l4r5zi"
     max_drop: float = 0.005
+    overwrite: bool = False
 
     @property
     def target(self) -> Path:

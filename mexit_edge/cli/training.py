@@ -18,7 +18,9 @@ from mexit_edge.exits import balanced_accuracy
 from mexit_edge.runtime import CaughtStderr
 from mexit_edge.signals import Normalisation, Windows
 
-LAST_SHARE = 0.1  # of the epochs, among which the best one on validation subjects is chosen
+# Of the epochs, among which the best one on validation subjects is chosen, unless `--patience` may end the
+# training before they are reached.
+LAST_SHARE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,16 +102,17 @@ def check_fit(settings: TrainSettings, windows: Windows) -> None:
     """Check what depends on the network and the number of windows, before anything is trained or written.
 
     Raises:
-        InputError: fewer epochs than phases, a batch too small for the regime, more folds than subjects.
+        InputError: fewer epochs than phases, a batch too small for the regime, more folds than subjects, or a
+            fold whose other folds lack a class.
     """
-    from mexit_edge.regimes.cross_fit import subject_folds
+    from mexit_edge.regimes.cross_fit import check_folds, subject_folds
     from mexit_edge.regimes.phases import epochs_per_phase
 
     model = build_model(settings, windows)
     epochs_per_phase(model.regime.phases(len(model.exits)), settings.n_epochs)
     model.regime.check_fit(model, min(settings.batch_size, len(windows)))
     if settings.cross_fit is not None:
-        subject_folds(windows.subjects, settings.cross_fit, settings.seed)
+        check_folds(windows, subject_folds(windows.subjects, settings.cross_fit, settings.seed))
 
 
 def train(
@@ -133,7 +136,9 @@ def train(
             f"Out-of-fold loss is lowest after {out_of_fold.epochs} of {settings.n_epochs} epochs."
         )
     else:
-        last = MultiExitEarlyStopping(settings.patience, last_share=LAST_SHARE)
+        last = MultiExitEarlyStopping(
+            settings.patience, last_share=LAST_SHARE if settings.patience is None else 1.0
+        )
     model = build_model(settings, sets.train)
     history: list[dict[str, float]] = []
     file = None if folder is None else folder / "unfinished.npz"

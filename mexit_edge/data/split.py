@@ -43,17 +43,7 @@ class Split:
     test: Windows
 
     def __post_init__(self) -> None:
-        for name, windows in self.parts.items():
-            if not len(windows):
-                raise InputError(f"`{name}` must hold at least one window. Received: none.")
-            if (windows.sensor, windows.classes) != (self.train.sensor, self.train.classes):
-                raise InputError(
-                    f"`{name}` must have the sensor and classes of `train` ({self.train.classes}). "
-                    f"Received: {windows.classes}, {windows.sensor}. Cut all four from one `Windows`."
-                )
-            if name != "train":
-                refuse_unlabelled(windows, name)
-        _refuse_overlap({name: windows.subjects for name, windows in self.parts.items()})
+        _check_parts(self.parts)
 
     @property
     def parts(self) -> dict[str, Windows]:
@@ -68,7 +58,7 @@ class Split:
     @property
     def subjects(self) -> dict[str, tuple[int, ...]]:
         """Name -> subjects, in the same order."""
-        return {name: windows.subjects for name, windows in self.parts.items()}
+        return _subjects_of(self.parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,17 +66,28 @@ class HeldOutTest:
     """Windows to train on and windows to test on, of different subjects: for cross-fitting.
 
     Args:
-        train: of all subjects that are not for the test.
+        train: of all subjects that are not for the test; some of its windows may be unlabelled.
         test: what results are reported on; never seen before.
+
+    Raises:
+        InputError: as for `Split`.
     """
 
     train: Windows
     test: Windows
 
+    def __post_init__(self) -> None:
+        _check_parts(self.parts)
+
+    @property
+    def parts(self) -> dict[str, Windows]:
+        """Name -> windows, in the order train, test."""
+        return {"train": self.train, "test": self.test}
+
     @property
     def subjects(self) -> dict[str, tuple[int, ...]]:
-        """Name -> subjects."""
-        return {"train": self.train.subjects, "test": self.test.subjects}
+        """Name -> subjects, in the same order."""
+        return _subjects_of(self.parts)
 
 
 def hold_out_test(windows: Windows, test: Subjects | str | None = None, seed: int = 0) -> HeldOutTest:
@@ -99,20 +100,21 @@ def hold_out_test(windows: Windows, test: Subjects | str | None = None, seed: in
 
     Raises:
         InputError: fewer than two subjects are left, a subject is unknown, the data set has no official test
-            subjects, or a class has no training windows.
+            subjects, a class has no training windows, or a test window is unlabelled.
     """
     everyone = windows.subjects
-    drawn = _draw({"test": _test_subjects(windows, test)}, everyone, seed)
-    if len(drawn["train"]) < 2:
+    _require_seed(seed)
+    wanted = _test_subjects(windows, test)
+    n_test = wanted if isinstance(wanted, int) else len(wanted)
+    if len(everyone) - n_test < 2:
         raise InputError(
             f"`test` must leave at least two subjects for cross-fitting. Received: {len(everyone)} subjects, "
-            f"{len(drawn['test'])} of them for the test."
+            f"{n_test} of them for the test. Test on fewer, for example `test=1`, or record more people."
         )
+    drawn = _draw({"test": wanted}, everyone, seed)
     train = windows.of_subjects(drawn["train"])
     _refuse_absent_class(train, seed)
-    test_windows = windows.of_subjects(drawn["test"])
-    refuse_unlabelled(test_windows, "test")
-    return HeldOutTest(train, test_windows)
+    return HeldOutTest(train, windows.of_subjects(drawn["test"]))
 
 
 def split_by_subject(
@@ -153,12 +155,7 @@ def split_by_subject(
             f"and test. Received: {len(everyone)} ({_listed(everyone)}). "
             "Say whom each window comes from in `Windows.from_arrays(subject=...)`, or record more people."
         )
-    try:
-        at_least_0 = index(seed) >= 0
-    except TypeError:
-        at_least_0 = False
-    if not at_least_0:
-        raise InputError(f"`seed` must be an integer of at least 0. Received: {seed!r}.")
+    _require_seed(seed)
     if validation is None:
         validation = max(1, len(everyone) // 15)
     if calibration is None:
@@ -177,6 +174,15 @@ def split_by_subject(
         calibration=windows.of_subjects(chosen["calibration"]),
         test=windows.of_subjects(chosen["test"]),
     )
+
+
+def _require_seed(seed: int) -> None:
+    try:
+        at_least_0 = index(seed) >= 0
+    except TypeError:
+        at_least_0 = False
+    if not at_least_0:
+        raise InputError(f"`seed` must be an integer of at least 0. Received: {seed!r}.")
 
 
 def _test_subjects(windows: Windows, test: Subjects | str | None) -> int | frozenset[int]:
@@ -233,7 +239,7 @@ def _wanted(argument: str, value: Subjects, everyone: Collection[int]) -> int | 
 def _draw(
     wanted: Mapping[str, int | frozenset[int]], everyone: Collection[int], seed: int
 ) -> dict[str, Collection[int]]:
-    """Return name -> subjects for the four sets."""
+    """Return name -> subjects for the wanted sets, and for training."""
     chosen: dict[str, Collection[int]] = {
         name: subjects for name, subjects in wanted.items() if not isinstance(subjects, int)
     }
@@ -252,6 +258,26 @@ def _draw(
     for name, count in counts.items():
         chosen[name], drawn = drawn[:count], drawn[count:]
     return {**chosen, "train": drawn}
+
+
+def _subjects_of(parts: Mapping[str, Windows]) -> dict[str, tuple[int, ...]]:
+    return {name: windows.subjects for name, windows in parts.items()}
+
+
+def _check_parts(parts: Mapping[str, Windows]) -> None:
+    """Refuse sets that are empty, unlike, unlabelled outside `train`, or share a subject."""
+    train = parts["train"]
+    for name, windows in parts.items():
+        if not len(windows):
+            raise InputError(f"`{name}` must hold at least one window. Received: none.")
+        if (windows.sensor, windows.classes) != (train.sensor, train.classes):
+            raise InputError(
+                f"`{name}` must have the sensor and classes of `train` ({train.classes}). "
+                f"Received: {windows.classes}, {windows.sensor}. Cut all sets from one `Windows`."
+            )
+        if name != "train":
+            refuse_unlabelled(windows, name)
+    _refuse_overlap(_subjects_of(parts))
 
 
 def _refuse_overlap(sets: Mapping[str, Collection[int]]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from mexit_edge.errors import InputError
 from mexit_edge.models.heads import exit_names
 
 
@@ -45,18 +46,24 @@ class RunningSum(keras.layers.Layer):
 def add_running_sums(network: keras.Model, ratio: float) -> keras.Model:
     """Return a network with the same layers whose exits after the first are running sums.
 
-    A network that has running sums is returned as it is.
+    A network that has running sums with this ratio is returned as it is.
 
     Args:
         network: a functional model with outputs ``exit_01``, ...
         ratio: see `RunningSum`.
 
     Raises:
-        InputError: it is no such model.
+        InputError: it is no such model, or has running sums with another ratio.
     """
     exits = exit_names(network)
-    if any(_running_sum(network, exit_) for exit_ in exits):
+    there = {sum_.ratio for exit_ in exits if (sum_ := _running_sum(network, exit_)) is not None}
+    if there == {ratio}:
         return network
+    if there:
+        raise InputError(
+            f"`ratio` must be that of the network's running sums. Received: {ratio}, there {sorted(there)}. "
+            "Take the network without sums."
+        )
     outputs = {exits[0]: network.output[exits[0]]}
     for before, exit_ in pairwise(exits):
         sum_ = RunningSum(ratio, name=f"{exit_}_running_sum")

@@ -15,6 +15,7 @@ from mexit_edge.regimes.regime import ExitOutputs, Regime
 class Alternating(Regime):
     """Odd steps: L = CE_E. Even steps: L = sum_e w_e CE_e. Steps count from 1.
 
+    On odd steps the early heads have a gradient of zero: momentum and weight decay may move them still.
     Running losses, where the weights of exits follow them, take every step into account.
 
     Reference:

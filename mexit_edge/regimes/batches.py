@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from mexit_edge.regimes.checks import check_labels
 from mexit_edge.signals import UNLABELLED
 
 Change = Callable[[Any, np.random.Generator], Any]
@@ -80,8 +81,9 @@ class TrainingBatches(keras.utils.PyDataset):
         if self.perturb is not None:
             changed = self.perturb(x, np.random.default_rng((self.seed, self.epoch, step)))
         if self.normalise is not None:
-            x, changed = (self.normalise(one) for one in (x, changed))
+            changed = self.normalise(changed)
         if self.twins:
+            x = x if self.normalise is None else self.normalise(x)
             changed = keras.tree.map_structure(lambda *both: np.concatenate(both), x, changed)
         batch = (changed, self.y[chosen])
         return batch if self.sample_weight is None else (*batch, self.sample_weight[chosen])
@@ -126,6 +128,42 @@ class PerturbedDataset:
         return (keras.tree.pack_sequence_as(x, changed), *rest)
 
 
+class CheckedBatches(keras.utils.PyDataset):
+    """Batches of a PyDataset, ended with an error at labels that are no class indices.
+
+    Args:
+        batches: of (x, y) or (x, y, sample_weight).
+        n_classes: number of classes.
+        unlabelled: whether -1 may stand for a window without a label.
+    """
+
+    def __init__(self, batches: keras.utils.PyDataset, n_classes: int, *, unlabelled: bool = False) -> None:
+        super().__init__(
+            workers=batches.workers,
+            use_multiprocessing=batches.use_multiprocessing,
+            max_queue_size=batches.max_queue_size,
+        )
+        self.batches, self.n_classes, self.unlabelled = batches, n_classes, unlabelled
+
+    def __len__(self) -> int:
+        """Return the number of batches per epoch."""
+        return len(self.batches)
+
+    def __getitem__(self, step: int) -> Any:
+        """Return the batch of a step."""
+        batch = self.batches[step]
+        check_labels(np.asarray(batch[1]), self.n_classes, " of a batch", unlabelled=self.unlabelled)
+        return batch
+
+    def on_epoch_begin(self) -> None:
+        """Tell the batches."""
+        self.batches.on_epoch_begin()
+
+    def on_epoch_end(self) -> None:
+        """Tell the batches."""
+        self.batches.on_epoch_end()
+
+
 def with_labels_checked(
     dataset: tf.data.Dataset, n_classes: int, *, unlabelled: bool = False
 ) -> tf.data.Dataset:
@@ -154,7 +192,9 @@ def weighted_by_class(dataset: tf.data.Dataset, weights: list[float]) -> tf.data
     table = tf.constant(weights, tf.float32)
 
     def weigh(x: Any, y: Any, sample_weight: Any = None) -> Any:
-        by_class = tf.gather(table, tf.maximum(tf.cast(y, tf.int32), 0))
+        labels = tf.cast(y, tf.int32)
+        # A window without a label belongs to no class, and counts 1 (`window_weights`).
+        by_class = tf.where(labels < 0, 1.0, tf.gather(table, tf.maximum(labels, 0)))
         return x, y, by_class if sample_weight is None else by_class * tf.cast(sample_weight, tf.float32)
 
     return dataset.map(weigh)

@@ -16,7 +16,7 @@ class Boosted(Regime):
     """F_e = f_e + ratio * F_{e-1}; L = E sum_e w_e CE(f_e + ratio * sg[F_{e-1}], y), by default sum_e CE.
 
     The sum is part of the network, so that prediction, scores and exported stages have it: F_{e-1} crosses
-    the border to the next stage.
+    the boundary to the next stage.
 
     Args:
         ratio: factor of the sum before, r in the paper.

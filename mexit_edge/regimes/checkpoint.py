@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mexit_edge.errors import InputError
-from mexit_edge.files import write_bytes
+from mexit_edge.files import sha256, write_bytes
 
 VERSION = 1
 HEADER = "header"
@@ -90,8 +90,8 @@ class Checkpoint:
         """
         # As JSON gives them back.
         expected = json.loads(json.dumps(fingerprint))
-        for name, value in expected.items():
-            stored = self.fingerprint.get(name)
+        for name in {**expected, **self.fingerprint}:
+            value, stored = expected.get(name), self.fingerprint.get(name)
             if stored != value:
                 raise InputError(
                     f"`checkpoint` must belong to this training: same {name}. Received: {path} with "
@@ -124,6 +124,37 @@ class SaveCheckpoint(keras.callbacks.Callback):
 def network_facts(network: keras.Model) -> list[list[Any]]:
     """Return shape and path of each variable, without the numbers that Keras counts through a session."""
     return [[*variable.shape, re.sub(r"_\d+(?=/)", "", variable.path)] for variable in network.variables]
+
+
+def training_facts(model: Any, epochs: int) -> dict[str, Any]:
+    """Return what makes a training what it is, apart from its data.
+
+    Args:
+        model: a compiled `MultiExitModel`.
+        epochs: over all phases.
+    """
+    return {
+        "network": network_facts(model.network),
+        "layers": _layers_digest(model.network),
+        "regime": model.regime.get_config(),
+        "epochs": epochs,
+        "seed": model.seed,
+        "optimizer": model.optimizer_facts,
+    }
+
+
+def without_names(config: Any) -> Any:
+    """Return the config of an optimizer without its name and that of its schedule."""
+    if not isinstance(config, dict):
+        return config
+    return {key: without_names(value) for key, value in config.items() if key != "name"}
+
+
+def _layers_digest(network: keras.Model) -> str:
+    """Return a digest of all layers' options, without automatic names."""
+    layers = [[type(layer).__name__, without_names(layer.get_config())] for layer in network.layers]
+    text = json.dumps(layers, sort_keys=True, default=lambda value: type(value).__name__)
+    return sha256(re.sub(r"_\d+", "", text).encode())
 
 
 def resumable(callbacks: Sequence[Any]) -> list[Resumable]:

@@ -19,7 +19,7 @@ class PhaseCost:
     Args:
         phase: its name.
         epochs: that were run.
-        steps: optimizer steps, of one batch each.
+        steps: training steps, of one batch each.
         windows: that went through the network for training.
         forward_macs: multiply-accumulates of the forward passes for training; None where the graph cannot be
             counted. Those of validation are not included.
@@ -48,11 +48,15 @@ class CostMeter(keras.callbacks.Callback):
 
     Args:
         before: cost of the same phase before an interrupt, or None.
+        first_step: number of the phase's first step.
         macs: per window; None where unknown.
     """
 
-    def __init__(self, before: PhaseCost | None, macs: tuple[float, float] | None) -> None:
+    def __init__(
+        self, before: PhaseCost | None, macs: tuple[float, float] | None, first_step: int = 0
+    ) -> None:
         super().__init__()
+        self._first_step = first_step
         self._before, self._macs = before, macs
         self._epochs = before.epochs if before else 0
         self._seconds = before.measured_seconds if before else 0.0
@@ -74,7 +78,7 @@ class CostMeter(keras.callbacks.Callback):
         return PhaseCost(
             phase=model.active.phase.name,
             epochs=self._epochs,
-            steps=int(model.step),
+            steps=int(model.step) - self._first_step,
             windows=windows,
             forward_macs=None if forward is None else round(forward * windows),
             backward_macs=None if backward is None else round(backward * windows),

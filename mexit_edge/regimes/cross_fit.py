@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from mexit_edge.errors import InputError
 from mexit_edge.exits import log_loss
-from mexit_edge.regimes.checkpoint import Checkpoint, network_facts
+from mexit_edge.files import sha256
+from mexit_edge.regimes.checkpoint import Checkpoint, training_facts
 from mexit_edge.regimes.checks import refuse_absent_class
 from mexit_edge.regimes.cost import PhaseCost
 from mexit_edge.signals import Windows
@@ -96,8 +97,7 @@ def cross_fit(
         InputError: as `subject_folds`, or a class stands in one fold alone.
     """
     folds = subject_folds(windows.subjects, n_folds, seed)
-    for subjects in folds:
-        refuse_absent_class(_split(windows, subjects)[0].y, windows.n_classes, windows.classes)
+    check_folds(windows, folds)
     results = []
     for number, subjects in enumerate(folds):
         train, held_out = _split(windows, subjects)
@@ -123,6 +123,11 @@ def cross_fit(
         # Early stopping may have ended one fold before another.
         for epoch in sorted(set.intersection(*(set(logits) for logits, _ in results)))
     }
+    if not losses:
+        raise InputError(
+            "`callbacks` must leave all folds an epoch of the last phase in common. Received: "
+            f"{[sorted(logits) for logits, _ in results]}. Leave out what stops training early."
+        )
     best = min(losses, key=lambda epoch: losses[epoch])
     return OutOfFold(
         windows=together,
@@ -132,6 +137,16 @@ def cross_fit(
         folds=folds,
         costs=tuple(cost for _, cost in results),
     )
+
+
+def check_folds(windows: Windows, folds: Sequence[Sequence[int]]) -> None:
+    """Refuse folds without which a class is not there to train on.
+
+    Raises:
+        InputError: names the class.
+    """
+    for fold in folds:
+        refuse_absent_class(_split(windows, fold)[0].y, windows.n_classes, windows.classes)
 
 
 class StopAfterEpoch(keras.callbacks.Callback):
@@ -184,13 +199,12 @@ class _FoldFile:
     def __init__(self, path: Path | None, model: Any, epochs: int, batch_size: int, train: Windows) -> None:
         self._path = path
         self._fingerprint = {
-            "network": network_facts(model.network),
-            "regime": model.regime.get_config(),
-            "epochs": epochs,
-            "seed": model.seed,
+            **training_facts(model, epochs),
             "batch_size": batch_size,
             "subjects": list(train.subjects),
             "windows": len(train),
+            "labels": sha256(train.y.tobytes()),
+            "perturbations": str(model.perturbations),
         }
 
     def load(self) -> Result | None:

@@ -72,7 +72,7 @@ class Distill(Regime):
         require_share("share", self.share)
         require_positive("temperature", self.temperature)
 
-    def make_state(self, n_exits: int) -> RegimeState:
+    def make_state(self, n_exits: int, seed: int = 0) -> RegimeState:
         """See `Regime.make_state`."""
         return DistillState(n_exits, self.temperature)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mexit_edge.errors import InputError
-from mexit_edge.regimes.regime import require_share
+from mexit_edge.regimes.regime import require_positive, require_share
 
 Snapshot = list[NDArray[Any]]
 
@@ -49,6 +49,7 @@ class MultiExitEarlyStopping(keras.callbacks.Callback):
         if patience is not None and patience < 1:
             raise InputError(f"`patience` must be at least 1 epoch, or None. Received: {patience}.")
         require_share("last_share", last_share)
+        require_positive("last_share", last_share)
         self.patience, self.min_delta = patience, min_delta
         self.last_share, self.restore_best = last_share, restore_best
         self._resumed: tuple[dict[str, Any], list[NDArray[Any]]] | None = None

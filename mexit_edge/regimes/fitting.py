@@ -12,12 +12,12 @@ import numpy as np
 
 from mexit_edge.errors import InputError
 from mexit_edge.regimes.active_phase import ActivePhase
-from mexit_edge.regimes.checkpoint import Checkpoint, SaveCheckpoint, network_facts, resumable
+from mexit_edge.regimes.checkpoint import Checkpoint, SaveCheckpoint, resumable, training_facts
 from mexit_edge.regimes.cost import CostMeter, PhaseCost, per_window
 from mexit_edge.regimes.history import PhaseColumn, PhaseHistory, StopAtNonFiniteLoss
 from mexit_edge.regimes.metrics import set_directions
 from mexit_edge.regimes.phases import epochs_per_phase
-from mexit_edge.regimes.schedule import optimizer_of_phase
+from mexit_edge.regimes.schedule import optimizer_of_phase, schedule_of
 from mexit_edge.regimes.sources import Source, specs_of
 
 
@@ -37,10 +37,12 @@ def fit_phases(
     model: Any,
     source: Source,
     *,
+    provenance: Any,
     callbacks: Sequence[Any],
     epochs: int,
     initial_epoch: int,
     checkpoint: Path | None,
+    validation_data: Any,
     options: dict[str, Any],
 ) -> keras.callbacks.History:
     """Fit a model under its regime; see `MultiExitModel.fit`.
@@ -48,18 +50,28 @@ def fit_phases(
     Args:
         model: compiled.
         source: training data.
-        callbacks: of the user and for provenance.
+        provenance: callback that notes what the weights have seen.
+        callbacks: of the user.
         epochs: over all phases.
         initial_epoch: epochs done before; 0 with several phases.
         checkpoint: file to resume from and write to, or None.
+        validation_data: as `MultiExitModel.fit` takes them.
         options: of `keras.Model.fit`.
     """
-    run = _Fit(model, source, callbacks, epochs, initial_epoch, checkpoint, options)
-    compiled = model.optimizer
+    run = _Fit(model, source, provenance, callbacks, epochs, initial_epoch, checkpoint, options)
+    before = model.normalisation
+    loggers = {id(one): one.append for one in callbacks if isinstance(one, keras.callbacks.CSVLogger)}
+    model.normalisation = source.normalisation or before
+    model.training_cost = ()
     try:
-        run.all_phases()
+        run.all_phases(model.as_keras_data(validation_data))
     finally:
-        _come_to_rest(model, compiled)
+        if not run.has_learned:
+            model.normalisation = before
+        for one in callbacks:
+            if id(one) in loggers:
+                one.append = loggers[id(one)]
+        _come_to_rest(model, run.compiled)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return run.history
@@ -70,80 +82,99 @@ class _Fit:
         self,
         model: Any,
         source: Source,
+        provenance: Any,
         callbacks: Sequence[Any],
         epochs: int,
         initial_epoch: int,
         checkpoint: Path | None,
         options: dict[str, Any],
     ) -> None:
-        if model.optimizer is None:
-            raise InputError("`compile` must be called before `fit`. Received: a model without optimizer.")
         self.model, self.source, self.options = model, source, options
-        self.callbacks, self.checkpoint = list(callbacks), checkpoint
-        set_directions(self.callbacks, model.exits)
+        self.provenance, self.callbacks = provenance, list(callbacks)
+        self.checkpoint, self.epochs, self.initial_epoch = checkpoint, epochs, initial_epoch
+        self.compiled = model.optimizer
         self.phases = model.regime.phases(len(model.exits))
-        self.epochs = epochs
-        if len(self.phases) > 1 and initial_epoch:
-            raise InputError(
-                f"`initial_epoch` must be 0 for a regime of several phases ({model.regime.name}). "
-                f"Received: {initial_epoch}. Give `checkpoint` to go on after an interrupt."
-            )
+        self._check()
         self.lengths = (
             epochs_per_phase(self.phases, epochs) if len(self.phases) > 1 else (epochs - initial_epoch,)
         )
-        self.history = PhaseHistory()
-        self.compiled = model.optimizer
-        if len(self.phases) > 1 and getattr(self.compiled, "use_ema", False):
+        # All of them now: a phase in which nothing could learn is refused before the first one begins.
+        self.active = [
+            model.whole if phase == model.whole.phase else ActivePhase(model.network, model.anatomy, phase)
+            for phase in self.phases
+        ]
+        self.steps_per_epoch = int(options.get("steps_per_epoch") or source.steps_per_epoch or 0)
+        if not self.steps_per_epoch and model.regime.follows_progress:
             raise InputError(
-                f"`optimizer` must not use use_ema for a regime of several phases ({model.regime.name}): "
-                f"Keras averages frozen weights too. Received: {type(self.compiled).__name__} with "
-                "use_ema=True. Leave the option out."
+                f"`steps_per_epoch` must be given: the loss of {model.regime} follows the progress of the "
+                "training. Received: a data set of unknown length."
             )
-        # Now: callbacks may change the learning rate later.
-        self.fingerprint = self._fingerprint()
+        self.fingerprint = {
+            **training_facts(model, epochs),
+            "callbacks": [[type(one).__name__, one.get_config()] for one in resumable(self.callbacks)],
+            "steps_per_epoch": self.steps_per_epoch,
+            **source.facts,
+        }
+        self.history = PhaseHistory()
         self.progress = _Progress(epochs_done=initial_epoch, phase_begun_at=initial_epoch)
+        self.has_learned = False
 
-    def all_phases(self) -> None:
+    def all_phases(self, validation_data: Any) -> None:
+        """Run the phases that are not done yet."""
+        set_directions(self.callbacks, self.model.exits)
         if not self.compiled.built:
             self.compiled.build(self.model.trainable_variables)
         stored = self._stored()
         while self.progress.phase < len(self.phases):
-            self._one_phase(stored)
+            self._one_phase(stored, validation_data)
             stored = None
         self.model.training_cost = tuple(self.progress.costs)
 
-    def _one_phase(self, stored: Checkpoint | None) -> None:
+    def _check(self) -> None:
+        """Refuse arguments that do not go together."""
+        several = len(self.phases) > 1
+        if several and self.initial_epoch:
+            raise InputError(
+                f"`initial_epoch` must be 0 for a regime of several phases ({self.model.regime.name}). "
+                f"Received: {self.initial_epoch}. Give `checkpoint` to go on after an interrupt."
+            )
+        if several and getattr(self.compiled, "use_ema", False):
+            raise InputError(
+                f"`optimizer` must not use use_ema for a regime of phases ({self.model.regime.name}): "
+                f"Keras averages frozen weights too. Received: {type(self.compiled).__name__} with "
+                "use_ema=True. Leave the option out."
+            )
+        if self.checkpoint is None:
+            return
+        if self.initial_epoch:
+            raise InputError(
+                "`initial_epoch` must be 0 with `checkpoint`, which knows the epochs that are done. "
+                f"Received: {self.initial_epoch}."
+            )
+        if self.options.get("steps_per_epoch"):
+            # Keras reads on in the data set from epoch to epoch; where it was is not known afterwards.
+            raise InputError(
+                "`steps_per_epoch` must be left out with `checkpoint`. "
+                f"Received: {self.options['steps_per_epoch']}. Let the data set end with the epoch."
+            )
+
+    def _one_phase(self, stored: Checkpoint | None, validation_data: Any) -> None:
         model, progress = self.model, self.progress
         number = progress.phase
         self._begin(number)
+        first_step = int(model.step)
         if stored is not None:
             self._take_up(stored)
         first = progress.phase_begun_at
         last = first + self.lengths[number]
         model.phase_epochs = (first, last)
-        meter = CostMeter(progress.running, self._macs_per_window())
-        # What adds to an epoch's figures or refuses them comes first; History comes where Keras has it, after
-        # those that add theirs, such as the learning rate; what keeps its state last.
-        callbacks = [
-            _BeginEpoch(self.source),
-            PhaseColumn(number + 1),
-            StopAtNonFiniteLoss(None if self.checkpoint is None else str(self.checkpoint)),
-            *self.callbacks,
-            self.history,
-            meter,
-            _Count(progress, meter),
-        ]
-        if self.checkpoint is not None:
-            callbacks.append(SaveCheckpoint(self._save))
-        for callback in self.callbacks:
-            if self.progress.epochs_done and isinstance(callback, keras.callbacks.CSVLogger):
-                # Else the file would begin anew with every phase, and after an interrupt.
-                callback.append = True
+        meter = CostMeter(progress.running, self._macs_per_window(), first_step)
         keras.Model.fit(
             model,
             **self.source.data,
             **self.options,
-            callbacks=callbacks,
+            validation_data=validation_data,
+            callbacks=self._all_callbacks(number, meter),
             initial_epoch=progress.epochs_done,
             epochs=progress.epochs_done if progress.stopped else last,
         )
@@ -155,29 +186,45 @@ class _Fit:
             self._begin(progress.phase)
             self._save(within_phase=False)
 
+    def _all_callbacks(self, number: int, meter: CostMeter) -> list[Any]:
+        """Return the user's callbacks of a phase, and ours around them.
+
+        What adds to an epoch's figures, notes what was seen or refuses it comes first; History comes where
+        Keras has it, after those that add their figures, such as the learning rate; what keeps a state last.
+        """
+        for callback in self.callbacks:
+            if self.progress.epochs_done and isinstance(callback, keras.callbacks.CSVLogger):
+                # Else the file would begin anew with every phase, and after an interrupt.
+                callback.append = True
+        ours = [
+            _BeginEpoch(self.source),
+            PhaseColumn(number + 1),
+            _HasLearned(self),
+            self.provenance,
+            StopAtNonFiniteLoss(None if self.checkpoint is None else str(self.checkpoint)),
+        ]
+        last = [self.history, meter, _Count(self.progress, meter)]
+        if self.checkpoint is not None:
+            last.append(SaveCheckpoint(self._save))
+        return [*ours, *self.callbacks, *last]
+
     def _begin(self, number: int) -> None:
         """Get the model ready for the first step of a phase."""
-        model, phase = self.model, self.phases[number]
-        whole = model.whole
-        model.active = whole if phase == whole.phase else ActivePhase(model.network, model.anatomy, phase)
+        model = self.model
+        model.active = self.active[number]
+        several = len(self.phases) > 1
         factor = 1 / model.regime.updates_per_step
-        if len(self.phases) > 1:
+        if several:
             factor *= self.epochs / self.lengths[number]
-        if len(self.phases) > 1 or factor != 1:
+        if several or (factor != 1 and schedule_of(self.compiled) is not None):
             model.optimizer = optimizer_of_phase(self.compiled, factor)
             # On all variables, whichever learn: see `MultiExitModel.trainable_weights`.
             model.optimizer.build(model.trainable_variables)
-        model.batch_size = self.source.batch_size
-        model.step.assign(0)
+        # Epochs that were done before, in a regime of one phase, are part of its progress.
+        model.step.assign(self.initial_epoch * self.steps_per_epoch)
+        model.n_steps.assign((self.initial_epoch + self.lengths[number]) * self.steps_per_epoch)
         model.windows_seen.assign(0)
         model.first_non_finite.assign(np.full(model.first_non_finite.shape, -1))
-        steps = self.source.steps_per_epoch or self.options.get("steps_per_epoch")
-        if not steps and model.regime.follows_progress:
-            raise InputError(
-                f"`steps_per_epoch` must be given: the loss of {model.regime} follows the progress of the "
-                "training. Received: a data set of unknown length."
-            )
-        model.n_steps.assign((steps or 0) * self.lengths[number])
         # Both were traced for another phase.
         model.train_function = model.test_function = None
 
@@ -196,18 +243,6 @@ class _Fit:
         ):
             seen.setdefault(id(variable), variable)
         return list(seen.values())
-
-    def _fingerprint(self) -> dict[str, Any]:
-        model = self.model
-        return {
-            "network": network_facts(model.network),
-            "regime": model.regime.get_config(),
-            "epochs": self.epochs,
-            "seed": model.seed,
-            "optimizer": _without_names(keras.saving.serialize_keras_object(self.compiled)),
-            "callbacks": [[type(one).__name__, one.get_config()] for one in resumable(self.callbacks)],
-            **self.source.facts,
-        }
 
     def _save(self, *, within_phase: bool = True) -> None:
         progress = self.progress
@@ -245,6 +280,7 @@ class _Fit:
             costs=[PhaseCost(**cost) for cost in position["costs"]],
             running=None if running is None else PhaseCost(**running),
         )
+        self.has_learned = True
         self.history.history = position["history"]
         self.history.epoch = position["epoch"]
         self.model.provenance = type(self.model.provenance).model_validate(position["provenance"])
@@ -278,6 +314,18 @@ class _BeginEpoch(keras.callbacks.Callback):
         self._source.begin_epoch(epoch)
 
 
+class _HasLearned(keras.callbacks.Callback):
+    """Notes that a step was done, after which nothing of the fit is taken back."""
+
+    def __init__(self, run: _Fit) -> None:
+        super().__init__()
+        self._run = run
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Note."""
+        self._run.has_learned = True
+
+
 class _Count(keras.callbacks.Callback):
     """Keeps the progress of the fit."""
 
@@ -300,10 +348,3 @@ def _come_to_rest(model: Any, compiled: Any) -> None:
     if model.optimizer is not compiled:
         model.optimizer = compiled
         model.train_function = None
-
-
-def _without_names(config: Any) -> Any:
-    """Return the config of an optimizer without its name and that of its schedule."""
-    if not isinstance(config, dict):
-        return config
-    return {key: _without_names(value) for key, value in config.items() if key != "name"}

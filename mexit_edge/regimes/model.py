@@ -16,8 +16,9 @@ from mexit_edge.errors import InputError
 from mexit_edge.models.anatomy import anatomy
 from mexit_edge.models.heads import exit_names
 from mexit_edge.regimes.active_phase import ActivePhase
-from mexit_edge.regimes.batches import with_labels_checked
-from mexit_edge.regimes.checks import check_class_weight, check_validation
+from mexit_edge.regimes.batches import CheckedBatches, with_labels_checked
+from mexit_edge.regimes.checkpoint import without_names
+from mexit_edge.regimes.checks import check_arrays, check_class_weight, check_validation
 from mexit_edge.regimes.cost import PhaseCost
 from mexit_edge.regimes.exit_weights import check_number
 from mexit_edge.regimes.fitting import fit_phases
@@ -89,13 +90,14 @@ class MultiExitModel(keras.Model):
         self.network = self.regime.prepare(network)
         self.anatomy = anatomy(self.network)
         self.normalisation = normalisation
-        self.perturbations = perturbations
+        # None after loading a model whose perturbations were objects.
+        self.perturbations: Sequence[Perturbation] | str | None = perturbations
         self.seed = seed
         self.provenance = Training(regime=self.regime.name, seed=seed)
         self.training_cost: tuple[PhaseCost, ...] = ()
         self.exit_losses = [SeenMean(name=f"{exit_}_loss") for exit_ in self.exits]
         self.exit_accuracies = [SeenMean(name=f"{exit_}_accuracy") for exit_ in self.exits]
-        self.regime_state = self.regime.make_state(len(self.exits))
+        self.regime_state = self.regime.make_state(len(self.exits), seed)
         # Of the present phase, as variables, so that the graph counts and checkpoints have them.
         self.step, self.n_steps, self.windows_seen = (
             self.add_weight(shape=(), initializer="zeros", dtype="int64", trainable=False, name=name)
@@ -108,7 +110,6 @@ class MultiExitModel(keras.Model):
             trainable=False,
             name="first_non_finite",
         )
-        self.batch_size: int | None = None
         self.phase_epochs = (0, 0)
         self.active = self.whole = ActivePhase(self.network, self.anatomy, joint_phase(len(self.exits)))
         self.build(network.inputs[0].shape)
@@ -147,18 +148,26 @@ class MultiExitModel(keras.Model):
         Args:
             optimizer: a Keras optimizer or its name. A regime of several phases takes its configuration for
                 a new one in every phase, whose schedule is rescaled to the phase's length.
-            **options: of `keras.Model.compile`, without `loss`.
+            **options: of `keras.Model.compile`, without `loss`, `metrics` and `weighted_metrics`.
 
         Raises:
-            InputError: a loss is given.
+            InputError: a loss or metrics are given.
         """
         if options.pop("loss", None) is not None:
             raise InputError(
                 "`loss` must not be given: the regime defines it. Choose another `regime` instead."
             )
+        for argument in ("metrics", "weighted_metrics"):
+            if options.pop(argument, None) is not None:
+                raise InputError(
+                    f"`{argument}` must not be given: loss and accuracy per exit are always there. Compute "
+                    "others from `predict`."
+                )
         # Compiling to XLA costs seconds per shape and gains nothing at these sizes.
         options.setdefault("jit_compile", False)
         super().compile(optimizer=optimizer, **options)
+        # As it was given: callbacks may change its learning rate later.
+        self.optimizer_facts = without_names(keras.saving.serialize_keras_object(self.optimizer))
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as the model was when it was saved; the optimizer gets its state after that."""
@@ -236,7 +245,7 @@ class MultiExitModel(keras.Model):
         )
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """Return loss and accuracy per exit beside whatever `compile` was given."""
+        """Return loss and accuracy per exit."""
         n_windows = keras.ops.shape(y)[0]
         weight = self._known(y)
         for metric, exit_ in zip(self.exit_accuracies, self.exits, strict=True):
@@ -252,9 +261,9 @@ class MultiExitModel(keras.Model):
         Args:
             variables: of the network. A layer that several blocks share counts as part of the first.
         """
-        n_exits = len(self.exits)
+        exits = self.active.phase.exits
         factors = {
-            id(weight): 1 / (n_exits - number + 1)
+            id(weight): 1 / max(1, sum(exit_ >= number for exit_ in exits))
             for number, names in enumerate(self.anatomy.blocks, start=1)
             for name in names
             for weight in self.network.get_layer(name).weights
@@ -299,7 +308,8 @@ class MultiExitModel(keras.Model):
             sample_weight: (n,) weight per window, with `Windows` and arrays only.
             initial_epoch: number of epochs done before; for regimes of one phase.
             checkpoint: file that is written after every epoch and removed at the end; if it is there when fit
-                begins, training goes on from it.
+                begins, training goes on from it. Not with ``initial_epoch``, nor with a data set and
+                ``steps_per_epoch``.
             **options: of `keras.Model.fit`: callbacks, verbose, ... `Windows` are shuffled always.
 
         Returns:
@@ -313,6 +323,8 @@ class MultiExitModel(keras.Model):
                 that this kind of data does not take.
             RunError: a loss that is no finite number.
         """
+        if getattr(self, "optimizer", None) is None:
+            raise InputError("`compile` must be called before `fit`. Received: a model without optimizer.")
         check_class_weight(class_weight, self.n_classes)
         check_validation(validation_data, self.network, self.n_classes)
         source = make_source(
@@ -322,29 +334,29 @@ class MultiExitModel(keras.Model):
         return fit_phases(
             self,
             source,
-            # First, so that a checkpoint of the same epoch knows what it has seen.
-            callbacks=[
-                NoteProvenance(x, validation_data),
-                *keras.tree.flatten(options.pop("callbacks", None) or []),
-            ],
+            provenance=NoteProvenance(x, validation_data),
+            callbacks=keras.tree.flatten(options.pop("callbacks", None) or []),
             epochs=epochs,
             initial_epoch=initial_epoch,
             checkpoint=None if checkpoint is None else Path(checkpoint),
-            options={**options, "validation_data": self._as_arrays(validation_data)},
+            validation_data=validation_data,
+            options=options,
         )
 
     def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> Any:
         """Return loss and metrics on `Windows`, arrays or a data set (see `keras.Model.evaluate`)."""
         if isinstance(x, Windows):
             refuse_unlabelled(x, "x")
-            x, y = self._as_arrays(x)
+            x, y = self.as_keras_data(x)
+        elif y is not None:
+            x, y = check_arrays(x, y, self.network, self.n_classes)
         else:
-            x = self._as_arrays(x)
+            x = self.as_keras_data(x)
         return super().evaluate(x, y, **options)
 
     def predict(self, x: Any, **options: Any) -> dict[str, NDArray[np.float32]]:
         """Return float logits per exit, (n, classes) each, for `Windows`, arrays or a data set."""
-        return super().predict(self._as_arrays(x)[0] if isinstance(x, Windows) else x, **options)
+        return super().predict(self.as_keras_data(x)[0] if isinstance(x, Windows) else x, **options)
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs to build the model again."""
@@ -355,6 +367,10 @@ class MultiExitModel(keras.Model):
             "normalisation": self.normalisation
             and {"offset": list(self.normalisation.offset), "scale": list(self.normalisation.scale)},
             "seed": self.seed,
+            # Objects are not part of a file; "own" asks for them again.
+            "perturbations": self.perturbations
+            if isinstance(self.perturbations, str)
+            else ("own" if self.perturbations else "none"),
             "provenance": self.provenance.model_dump(mode="json"),
         }
 
@@ -369,15 +385,20 @@ class MultiExitModel(keras.Model):
             normalisation=normalisation
             and Normalisation(tuple(normalisation["offset"]), tuple(normalisation["scale"])),
             seed=config["seed"],
+            perturbations=() if config["perturbations"] == "none" else "auto",
             name=config["name"],
         )
+        if config["perturbations"] == "own":
+            model.perturbations = None
         model.provenance = Training.model_validate(config["provenance"])
         return model
 
-    def _as_arrays(self, data: Any) -> Any:
+    def as_keras_data(self, data: Any) -> Any:
         """Return Windows as normalised (x, y), data sets with their labels checked; all else as it is."""
         if isinstance(data, tf.data.Dataset):
             return with_labels_checked(data, self.n_classes)
+        if isinstance(data, keras.utils.PyDataset):
+            return CheckedBatches(data, self.n_classes)
         if not isinstance(data, Windows):
             return data
         normalisation = self.normalisation or Normalisation.identity(data.sensor.n_channels)

@@ -17,7 +17,9 @@ from mexit_edge.regimes.exit_weights import (
     checked_exit_weights,
     exit_weights_at,
 )
+from mexit_edge.regimes.gradient_step import gradient_step
 from mexit_edge.regimes.losses import cross_entropies, weighted_mean
+from mexit_edge.regimes.macs import traced_macs
 from mexit_edge.regimes.phases import Phase, joint_phase
 
 REGIMES: dict[str, type[Regime]] = {}
@@ -83,7 +85,8 @@ class Regime:
     Args:
         exit_weights: how much each exit counts: ``uniform``, ``linear``, ``sdn``, ``inverse_running_loss``
             (see `exit_weights_at`), or one number per exit.
-        gradient_equilibrium: whether block n of E gets its gradient times 1 / (E - n + 1), so that blocks
+        gradient_equilibrium: whether block n of E gets its gradient times 1 / (E - n + 1), or over the exits
+            from n on that a phase trains, so that blocks
             that many exits share do not move more than others (Li et al., arXiv 1908.06294; there by scaled
             identities between the blocks, whose product is this one factor). Optimizers that divide by the
             size of the gradient, such as Adam, undo most of it.
@@ -121,8 +124,13 @@ class Regime:
         """Return the network to train and export; the same one again for a network prepared before."""
         return network
 
-    def make_state(self, n_exits: int) -> RegimeState:
-        """Return what the regime remembers from step to step, as it is at the beginning."""
+    def make_state(self, n_exits: int, seed: int = 0) -> RegimeState:
+        """Return what the regime remembers from step to step, as it is at the beginning.
+
+        Args:
+            n_exits: number of exits.
+            seed: of what begins at random.
+        """
         return RegimeState(n_exits)
 
     def check_fit(self, model: Any, batch_size: int | None) -> None:
@@ -197,8 +205,6 @@ class Regime:
         Returns:
             Logits per exit for the metrics, and the loss.
         """
-        from mexit_edge.regimes.gradient_step import gradient_step
-
         return gradient_step(model, x, y, sample_weight)
 
     def step_macs(self, model: Any, x: Any, y: Any) -> Any:
@@ -212,8 +218,6 @@ class Regime:
         Returns:
             `StepMacs`, or None where the graph cannot be counted.
         """
-        from mexit_edge.regimes.macs import traced_macs
-
         return traced_macs(lambda samples, labels: self.step(model, samples, labels, None), x, y)
 
     def get_config(self) -> dict[str, Any]:

@@ -46,7 +46,15 @@ def optimizer_of_phase(optimizer: Any, factor: float) -> Any:
         factor: steps of the whole training's schedule per step of the phase.
     """
     config = optimizer.get_config()
-    schedule = config.get("learning_rate")
-    if isinstance(schedule, dict) and factor != 1:
-        config["learning_rate"] = RescaledSchedule(schedule, factor)
+    schedule = schedule_of(optimizer)
+    if schedule is not None:
+        # The object itself: one that is not registered with Keras could not be built from its config.
+        config["learning_rate"] = schedule if factor == 1 else RescaledSchedule(schedule, factor)
     return type(optimizer).from_config(config)
+
+
+def schedule_of(optimizer: Any) -> Any | None:
+    """Return an optimizer's learning-rate schedule, None where its rate is a number."""
+    # Keras has no public name for it (test_every_phase_has_a_fresh_optimizer... guards this).
+    schedule = getattr(optimizer, "_learning_rate", None)
+    return schedule if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import keras
@@ -11,8 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from mexit_edge.errors import InputError
+from mexit_edge.files import sha256
 from mexit_edge.regimes.batches import (
     Change,
+    CheckedBatches,
     PerturbedDataset,
     TrainingBatches,
     weighted_by_class,
@@ -39,6 +41,7 @@ class Source:
         steps_per_epoch: None where unknown.
         batch_size: windows per step; None where batches may differ.
         facts: what makes the data what they are, as far as known, for checkpoints.
+        normalisation: of the windows; None where they are taken as they are.
     """
 
     data: dict[str, Any]
@@ -46,6 +49,7 @@ class Source:
     steps_per_epoch: int | None
     batch_size: int | None
     facts: dict[str, Any]
+    normalisation: Normalisation | None = None
 
 
 def make_source(
@@ -62,6 +66,8 @@ def make_source(
     Raises:
         InputError: they do not fit the network or the regime.
     """
+    if batch_size < 1:
+        raise InputError(f"`batch_size` must be at least 1. Received: {batch_size}.")
     if isinstance(x, Windows):
         reason = "`Windows` have labels, and are shuffled anew in every epoch"
         refuse_given(reason, y=y, shuffle=shuffle)
@@ -90,9 +96,9 @@ def _from_windows(
     )
     refuse_absent_class(windows.y, model.n_classes, windows.classes)
     weights = window_weights(windows.y, model.n_classes, class_weight, sample_weight)
-    if model.normalisation is None:
-        model.normalisation = Normalisation.fit(windows)
-    perturbations = _perturbations(model, windows.sensor)
+    # The model gets it when training begins: a fit that is refused leaves no trace of its windows.
+    normalisation = model.normalisation or Normalisation.fit(windows)
+    perturbations = _perturbations(model, windows.sensor, normalisation)
     batches = TrainingBatches(
         windows.x,
         windows.y,
@@ -100,10 +106,11 @@ def _from_windows(
         batch_size=batch_size,
         seed=model.seed,
         perturb=_change(perturbations, windows.sensor),
-        normalise=model.normalisation.apply,
+        normalise=normalisation.apply,
         twins=model.regime.perturbs,
     )
-    return _of_batches(batches)
+    facts = {"subjects": list(windows.subjects), "perturbations": _named(perturbations)}
+    return _of_batches(batches, facts, normalisation)
 
 
 def _from_arrays(
@@ -120,35 +127,48 @@ def _from_arrays(
     )
     refuse_absent_class(labels, model.n_classes)
     weights = window_weights(labels, model.n_classes, class_weight, sample_weight)
+    perturbations = _perturbations(model)
     batches = TrainingBatches(
         samples,
         labels,
         weights,
         batch_size=batch_size,
         seed=model.seed,
-        perturb=_change(_perturbations(model, None), _plain_sensor(samples)),
+        perturb=_change(perturbations, _plain_sensor(samples)),
         twins=model.regime.perturbs,
         shuffle=shuffle is None or shuffle,
         keep_ragged=not model.regime.needs_full_batches,
     )
-    return _of_batches(batches)
+    return _of_batches(batches, {"perturbations": _named(perturbations)}, None)
 
 
-def _of_batches(batches: TrainingBatches) -> Source:
+def _of_batches(
+    batches: TrainingBatches, facts: dict[str, Any], normalisation: Normalisation | None
+) -> Source:
     ragged = batches.keep_ragged and len(batches.y) % batches.batch_size
     return Source(
         data={"x": batches, "shuffle": False},
         begin_epoch=batches.begin_epoch,
         steps_per_epoch=len(batches),
         batch_size=None if ragged else batches.batch_size,
-        facts={"windows": len(batches.y), "batch_size": batches.batch_size},
+        facts={
+            "windows": len(batches.y),
+            "batch_size": batches.batch_size,
+            "labels": _digest(batches.y),
+            "weights of windows": _digest(batches.sample_weight),
+            "shuffle": batches.shuffle,
+            "normalisation": normalisation and [list(normalisation.offset), list(normalisation.scale)],
+            **facts,
+        },
+        normalisation=normalisation,
     )
 
 
 def _from_dataset(
     model: Any, dataset: Any, class_weight: dict[int, float] | None, shuffle: bool | None
 ) -> Source:
-    perturbations = _perturbations(model, None)
+    perturbations = _perturbations(model)
+    facts = {"perturbations": _named(perturbations), "class_weight": str(class_weight)}
     begin_epoch: Callable[[int], None] = _nothing
     if isinstance(dataset, tf.data.Dataset):
         dataset = with_labels_checked(dataset, model.n_classes, unlabelled=model.regime.uses_unlabelled)
@@ -166,7 +186,12 @@ def _from_dataset(
             begin_epoch=begin_epoch,
             steps_per_epoch=steps if steps > 0 else None,
             batch_size=batch_size,
-            facts={},
+            facts=facts,
+        )
+    if not isinstance(dataset, keras.utils.PyDataset):
+        raise InputError(
+            "`x` must be `Windows`, arrays, a tf.data.Dataset or a PyDataset. "
+            f"Received: {type(dataset).__name__}."
         )
     if perturbations:
         raise InputError(
@@ -177,22 +202,33 @@ def _from_dataset(
     # Keras wants a weight of every class.
     by_class = dict(enumerate(_of_every_class(class_weight, model.n_classes))) if class_weight else None
     return Source(
-        data={"x": dataset, "class_weight": by_class},
+        data={
+            "x": CheckedBatches(dataset, model.n_classes, unlabelled=model.regime.uses_unlabelled),
+            "class_weight": by_class,
+            "shuffle": bool(shuffle),
+        },
         begin_epoch=begin_epoch,
-        steps_per_epoch=len(dataset) if isinstance(dataset, keras.utils.PyDataset) else None,
+        steps_per_epoch=len(dataset),
         batch_size=None,
-        facts={},
+        facts=facts,
     )
 
 
-def _perturbations(model: Any, sensor: Sensor | None) -> Sequence[Perturbation]:
-    """Return what perturbs the windows of a sensor, None for data that know of none."""
+def _perturbations(
+    model: Any, sensor: Sensor | None = None, normalisation: Normalisation | None = None
+) -> Sequence[Perturbation]:
+    """Return what perturbs windows, those of a sensor where the data know of one."""
     chosen: Sequence[Perturbation] = ()
+    if model.perturbations is None:
+        raise InputError(
+            "`perturbations` must be set again after loading: a file does not keep those that are objects. "
+            'Received: None. Use `model.perturbations = ...`, ``"auto"`` or `()`.'
+        )
     if not isinstance(model.perturbations, str):
         chosen = model.perturbations
     elif sensor is not None and sensor.rigid_bodies:
-        normalisation = model.normalisation or Normalisation.identity(sensor.n_channels)
-        chosen = inertial_perturbations(normalisation.scale)
+        known = normalisation or Normalisation.identity(sensor.n_channels)
+        chosen = inertial_perturbations(known.scale)
     if model.regime.perturbs and not chosen:
         raise InputError(
             f"`perturbations` must be given for the regime {model.regime.name!r}: there are standard ones "
@@ -211,6 +247,18 @@ def _change(perturbations: Sequence[Perturbation], sensor: Sensor | None) -> Cha
         return apply_perturbations(x, sensor or _plain_sensor(x), perturbations, rng)  # type: ignore[arg-type]
 
     return change
+
+
+def _named(perturbations: Sequence[Perturbation]) -> list[str]:
+    """Return perturbations as text that is the same in another process."""
+    return [
+        repr(one) if is_dataclass(one) else getattr(one, "__qualname__", type(one).__name__)
+        for one in perturbations
+    ]
+
+
+def _digest(array: np.ndarray[Any, Any] | None) -> str | None:
+    return None if array is None else sha256(np.ascontiguousarray(array).tobytes())
 
 
 def _plain_sensor(samples: Any) -> Sensor | None:

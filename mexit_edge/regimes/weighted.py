@@ -36,11 +36,14 @@ class WeightedState(RegimeState):
         hidden: units of the network's hidden layer.
         learning_rate: of its Adam.
         weight_decay: likewise.
+        seed: of its weights.
     """
 
-    def __init__(self, n_exits: int, hidden: int, learning_rate: float, weight_decay: float) -> None:
+    def __init__(
+        self, n_exits: int, hidden: int, learning_rate: float, weight_decay: float, seed: int
+    ) -> None:
         super().__init__(n_exits)
-        self.weight_network = build_weight_network(n_exits, hidden)
+        self.weight_network = build_weight_network(n_exits, hidden, seed)
         self.weight_optimizer = keras.optimizers.Adam(learning_rate, weight_decay=weight_decay or None)
         self.weight_optimizer.build(self.weight_network.trainable_variables)
 
@@ -107,15 +110,16 @@ class Weighted(Regime):
         for argument in ("hidden", "meta_interval"):
             if not float(getattr(self, argument)).is_integer():
                 raise InputError(f"`{argument}` must be a whole number. Received: {getattr(self, argument)}.")
+            object.__setattr__(self, argument, int(getattr(self, argument)))
 
     @property
     def updates_per_step(self) -> int:
         """See `Regime.updates_per_step`."""
         return 2 if self.swap else 1
 
-    def make_state(self, n_exits: int) -> RegimeState:
+    def make_state(self, n_exits: int, seed: int = 0) -> RegimeState:
         """See `Regime.make_state`."""
-        return WeightedState(n_exits, self.hidden, self.learning_rate, self.weight_decay)
+        return WeightedState(n_exits, self.hidden, self.learning_rate, self.weight_decay, seed)
 
     def check_fit(self, model: Any, batch_size: int | None) -> None:
         """See `Regime.check_fit`."""
@@ -172,7 +176,12 @@ class Weighted(Regime):
         if update is None or lesson is None:
             return None
         n_turns = self.updates_per_step
-        return update * n_turns + lesson * (n_turns / self.meta_interval)
+        total = update * n_turns + lesson * (n_turns / self.meta_interval)
+        if self.swap:
+            return total
+        # The meta half runs once more for its figures.
+        figures = traced_macs(lambda samples: model(samples, training=False), half_x)
+        return None if figures is None else total + figures
 
     def _teach_when_due(self, model: Any, train_half: Any, meta_half: Any) -> None:
         if self.meta_interval == 1:

@@ -237,9 +237,12 @@ def training_cost_table(training_cost: Sequence[Mapping[str, Any]]) -> Table:
     """Return what the training cost, phase by phase and in all; a sum with an unknown part is unknown.
 
     Args:
-        training_cost: rows of `mexit_edge.regimes.PhaseCost.to_dict`, one per phase, at least one.
+        training_cost: rows of `mexit_edge.regimes.PhaseCost.to_dict`, one per phase, at least one. With a
+            key ``training`` rows say which of several trainings they belong to, such as a fold.
     """
-    total: dict[str, Any] = {"phase": TOTAL}
+    several = len({row.get("training") for row in training_cost}) > 1
+    # The total stands in the first column, which marks the row.
+    total: dict[str, Any] = {"training": TOTAL, "phase": "" if several else TOTAL}
     for name in ("epochs", "steps", "windows", "forward_macs", "backward_macs", "measured_seconds"):
         total[name] = _unless_unknown(sum, [row[name] for row in training_cost])
     peaks = [row["measured_peak_memory_bytes"] for row in training_cost]
@@ -251,6 +254,7 @@ def training_cost_table(training_cost: Sequence[Mapping[str, Any]]) -> Table:
             "memory."
         ),
         columns=(
+            *(("training",) if several else ()),
             "phase",
             "epochs",
             "steps",
@@ -262,6 +266,7 @@ def training_cost_table(training_cost: Sequence[Mapping[str, Any]]) -> Table:
         ),
         rows=tuple(
             (
+                *((str(row.get("training", UNKNOWN)),) if several else ()),
                 str(row["phase"]),
                 count(row["epochs"]),
                 count(row["steps"]),
