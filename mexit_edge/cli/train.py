@@ -26,7 +26,7 @@ from mexit_edge.cli.training import (
 )
 from mexit_edge.data import Split
 from mexit_edge.errors import InputError
-from mexit_edge.files import free_name, refuse_existing, write_bytes, written_whole
+from mexit_edge.files import free_name, write_bytes, written_whole
 from mexit_edge.runtime import CaughtStderr
 
 SETTINGS, RESULT = "settings.json", "training.json"
@@ -49,7 +49,11 @@ def train_and_print(settings: TrainSettings, resume: Path | None, *, as_json: bo
     check_train_settings(settings, {"tensorflow": "train", "keras": "train"})
     if folder is None:
         folder = settings.out or free_name(RUNS / f"{settings.data}-{settings.regime}")
-        refuse_existing(folder, overwrite=False)
+        if folder.exists():
+            raise InputError(
+                f"`--out` must be a new folder: {folder} exists already. Received: {folder}. Choose another "
+                "name, or go on with an interrupted training: --resume."
+            )
     screen = console(quiet=as_json)
     try:
         facts = run_in(folder, settings, screen)

@@ -142,7 +142,8 @@ def train(
     model = build_model(settings, sets.train)
     history: list[dict[str, float]] = []
     file = None if folder is None else folder / "unfinished.npz"
-    with progress.training(settings.n_epochs) as lines:
+    n_epochs = settings.n_epochs if out_of_fold is None else out_of_fold.epochs
+    with progress.training(n_epochs) as lines:
         fitted = model.fit(
             sets.train,
             validation_data=sets.validation if isinstance(sets, Split) else None,

@@ -112,8 +112,8 @@ class _Fit:
         self.fingerprint = {
             **training_facts(model, epochs),
             "callbacks": [[type(one).__name__, one.get_config()] for one in resumable(self.callbacks)],
-            "steps_per_epoch": self.steps_per_epoch,
             **source.facts,
+            "steps_per_epoch": self.steps_per_epoch,
         }
         self.history = PhaseHistory()
         self.progress = _Progress(epochs_done=initial_epoch, phase_begun_at=initial_epoch)
