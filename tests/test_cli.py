@@ -32,6 +32,7 @@ REGIME_NAMES = [
 WORK = {
     "run": ("mexit_edge.cli.run.run_and_print", []),
     "simulate": ("mexit_edge.cli.simulate.simulate_and_print", ["a.mexit"]),
+    "train": ("mexit_edge.cli.train.train_and_print", []),
     "inspect": ("mexit_edge.cli.inspect.inspect_and_print", ["a.mexit"]),
 }
 
