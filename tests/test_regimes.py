@@ -314,7 +314,7 @@ def test_a_run_in_two_parts_equals_one_run() -> None:
 
 
 def test_perturbations_need_a_rigid_body() -> None:
-    assert len(_perturbations(compiled(), SENSOR)) == 4
+    assert len(_perturbations(compiled(), SENSOR, IDENTITY)) == 4
     windows = synthetic_windows(16)
     alone = replace(windows, sensor=replace(SENSOR, rigid_bodies=()))
     assert source_of(compiled(), windows).data["x"].perturb is not None

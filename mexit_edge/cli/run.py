@@ -21,18 +21,16 @@ from mexit_edge.cli.tables import (
 )
 from mexit_edge.cli.training import (
     Trained,
-    check_fit,
-    check_names,
     check_train_settings,
+    checked_sets,
     float_exits,
-    load_sets,
     train,
 )
 from mexit_edge.data import HeldOutTest, Split
 from mexit_edge.errors import InputError
 from mexit_edge.estimate import BundleEstimate, estimate_bundle, load_device
 from mexit_edge.files import free_name
-from mexit_edge.runtime import CaughtStderr, available_engines, staged_against_whole
+from mexit_edge.runtime import available_engines, staged_against_whole
 from mexit_edge.signals import Windows
 from mexit_edge.simulate import (
     Simulation,
@@ -98,12 +96,7 @@ def run(settings: RunSettings, screen: Console) -> Outcome:
         screen: for progress.
     """
     progress = JobProgress(screen)
-    # TensorFlow writes notices about absent GPUs past Python's streams, whatever its log level says.
-    with progress.step("Loading TensorFlow"), CaughtStderr():
-        check_names(settings)
-    with progress.step(f"Reading {settings.data} and cutting windows"):
-        sets = load_sets(settings)
-        check_fit(settings, sets.train)
+    sets = checked_sets(settings, progress)
     trained = train(settings, sets, progress)
     with progress.step("Quantizing to int8 as one model, and cutting it into stages"):
         whole, bundle = quantize_and_cut(settings, trained.model, sets.train)

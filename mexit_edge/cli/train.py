@@ -17,17 +17,14 @@ from mexit_edge.cli.settings import RUNS, TrainSettings
 from mexit_edge.cli.tables import console, cost_table, print_json
 from mexit_edge.cli.training import (
     Trained,
-    check_fit,
-    check_names,
     check_train_settings,
+    checked_sets,
     float_exits,
-    load_sets,
     train,
 )
 from mexit_edge.data import Split
 from mexit_edge.errors import InputError
 from mexit_edge.files import free_name, write_bytes, written_whole
-from mexit_edge.runtime import CaughtStderr
 
 SETTINGS, RESULT = "settings.json", "training.json"
 
@@ -76,11 +73,7 @@ def train_and_print(settings: TrainSettings, resume: Path | None, *, as_json: bo
 def run_in(folder: Path, settings: TrainSettings, screen: Console) -> dict[str, Any]:
     """Train in a folder, from the beginning or from where it was interrupted; return the facts."""
     progress = JobProgress(screen)
-    with progress.step("Loading TensorFlow"), CaughtStderr():
-        check_names(settings)
-    with progress.step(f"Reading {settings.data} and cutting windows"):
-        sets = load_sets(settings)
-        check_fit(settings, sets.train)
+    sets = checked_sets(settings, progress)
     # What a training that can go on needs stands first; a wrong option has left nothing by now.
     write_bytes(folder / SETTINGS, _to_json(settings), overwrite=True)
     trained = train(settings, sets, progress, folder)

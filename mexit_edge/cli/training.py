@@ -75,7 +75,22 @@ def check_train_settings(settings: TrainSettings, modules: dict[str, str]) -> No
         )
 
 
-def check_names(settings: TrainSettings) -> None:
+def checked_sets(settings: TrainSettings, progress: JobProgress) -> Split | HeldOutTest:
+    """Load TensorFlow and the windows, and check all that is left to check before anything is trained.
+
+    Raises:
+        InputError: a name is unknown, or the options do not fit the network or the windows.
+    """
+    # TensorFlow writes notices about absent GPUs past Python's streams, whatever its log level says.
+    with progress.step("Loading TensorFlow"), CaughtStderr():
+        _check_names(settings)
+    with progress.step(f"Reading {settings.data} and cutting windows"):
+        sets = _load_sets(settings)
+        check_fit(settings, sets.train)
+    return sets
+
+
+def _check_names(settings: TrainSettings) -> None:
     """Check the options whose names stand in rooms that load TensorFlow.
 
     Raises:
@@ -89,7 +104,7 @@ def check_names(settings: TrainSettings) -> None:
     make_regime(settings.regime, **settings.options)
 
 
-def load_sets(settings: TrainSettings) -> Split | HeldOutTest:
+def _load_sets(settings: TrainSettings) -> Split | HeldOutTest:
     """Return the sets of windows, thinned out with `quick`: four, or two with cross-fitting."""
     windows: Windows = load(settings.data)
     if settings.quick:

@@ -155,6 +155,11 @@ def check_class_weight(class_weight: Mapping[int, float] | None, n_classes: int)
         )
 
 
+def weight_per_class(class_weight: Mapping[int, float] | None, n_classes: int) -> list[float]:
+    """Return the weight of every class, 1 for those that are not named."""
+    return [(class_weight or {}).get(index, 1.0) for index in range(n_classes)]
+
+
 def window_weights(
     y: NDArray[Any],
     n_classes: int,
@@ -176,7 +181,7 @@ def window_weights(
     """
     if class_weight is None and sample_weight is None:
         return None
-    by_class = np.asarray([(class_weight or {}).get(index, 1.0) for index in range(n_classes)])
+    by_class = np.asarray(weight_per_class(class_weight, n_classes))
     # A window without a label belongs to no class, and counts 1.
     weights = np.where(y == UNLABELLED, 1.0, by_class[y])
     if sample_weight is not None:

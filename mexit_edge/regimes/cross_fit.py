@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from mexit_edge.errors import InputError
 from mexit_edge.exits import log_loss
-from mexit_edge.files import sha256
 from mexit_edge.regimes.checkpoint import Checkpoint, training_facts
 from mexit_edge.regimes.checks import refuse_absent_class
 from mexit_edge.regimes.cost import PhaseCost
+from mexit_edge.regimes.sources import make_source
 from mexit_edge.signals import Windows
 
 MakeModel = Callable[[Windows, int], Any]
@@ -103,7 +103,8 @@ def cross_fit(
         train, held_out = _split(windows, subjects)
         model = make_model(train, number)
         file = None if checkpoint is None else checkpoint / f"fold_{number + 1:02d}.npz"
-        result = _FoldFile(file, model, epochs, batch_size, train).load()
+        fold_file = _FoldFile(file, model, epochs, batch_size, train)
+        result = fold_file.load()
         if result is None:
             collector = _Collector(held_out, len(model.regime.phases(len(model.exits))))
             model.fit(
@@ -115,7 +116,7 @@ def cross_fit(
                 verbose=0,
             )
             result = collector.logits, model.training_cost
-            _FoldFile(file, model, epochs, batch_size, train).save(*result)
+            fold_file.save(*result)
         results.append(result)
     together = _together(windows, folds)
     losses = {
@@ -200,11 +201,7 @@ class _FoldFile:
         self._path = path
         self._fingerprint = {
             **training_facts(model, epochs),
-            "batch_size": batch_size,
-            "subjects": list(train.subjects),
-            "windows": len(train),
-            "labels": sha256(train.y.tobytes()),
-            "perturbations": str(model.perturbations),
+            **make_source(model, train, None, batch_size, None, None, None).facts,
         }
 
     def load(self) -> Result | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +239,7 @@ class _Fit:
         for variable in (
             *self.model.variables,
             *self.model.optimizer.variables,
-            *self.model.regime_variables,
+            *self.model.regime_state.optimizer_variables,
         ):
             seen.setdefault(id(variable), variable)
         return list(seen.values())
@@ -254,8 +254,8 @@ class _Fit:
                 "epochs_done": progress.epochs_done,
                 "phase_begun_at": progress.phase_begun_at,
                 "stopped": progress.stopped,
-                "costs": [asdict(cost) for cost in progress.costs],
-                "running": asdict(progress.running) if within_phase and progress.running else None,
+                "costs": [cost.to_dict() for cost in progress.costs],
+                "running": progress.running.to_dict() if within_phase and progress.running else None,
                 "history": self.history.history,
                 "epoch": self.history.epoch,
                 "provenance": self.model.provenance.model_dump(mode="json"),

@@ -133,11 +133,6 @@ class MultiExitModel(keras.Model):
         """The weights that learn in the present phase; outside of `fit`, all that can."""
         return [variable for variable in self.network.trainable_weights if self.active.learns(variable)]
 
-    @property
-    def regime_variables(self) -> list[Any]:
-        """What the regime's own optimizer remembers, for checkpoints."""
-        return self.regime_state.optimizer_variables
-
     def build(self, input_shape: Any) -> None:
         """Mark as built: the functional network has its weights already."""
         self.built = True

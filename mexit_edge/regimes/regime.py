@@ -86,10 +86,9 @@ class Regime:
         exit_weights: how much each exit counts: ``uniform``, ``linear``, ``sdn``, ``inverse_running_loss``
             (see `exit_weights_at`), or one number per exit.
         gradient_equilibrium: whether block n of E gets its gradient times 1 / (E - n + 1), or over the exits
-            from n on that a phase trains, so that blocks
-            that many exits share do not move more than others (Li et al., arXiv 1908.06294; there by scaled
-            identities between the blocks, whose product is this one factor). Optimizers that divide by the
-            size of the gradient, such as Adam, undo most of it.
+            from n on that a phase trains, so that blocks that many exits share do not move more than others
+            (Li et al., arXiv 1908.06294; there by scaled identities between the blocks, whose product is this
+            one factor). Optimizers that divide by the size of the gradient, such as Adam, undo most of it.
         label_smoothing: share of each target that is spread evenly over all classes.
 
     Raises:

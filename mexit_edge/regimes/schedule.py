@@ -55,6 +55,6 @@ def optimizer_of_phase(optimizer: Any, factor: float) -> Any:
 
 def schedule_of(optimizer: Any) -> Any | None:
     """Return an optimizer's learning-rate schedule, None where its rate is a number."""
-    # Keras has no public name for it (test_every_phase_has_a_fresh_optimizer... guards this).
+    # Keras has no public name for it (test_phases_take_a_schedule_of_ones_own guards this).
     schedule = getattr(optimizer, "_learning_rate", None)
     return schedule if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule) else None

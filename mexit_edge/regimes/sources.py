@@ -20,7 +20,13 @@ from mexit_edge.regimes.batches import (
     weighted_by_class,
     with_labels_checked,
 )
-from mexit_edge.regimes.checks import check_arrays, refuse_absent_class, refuse_given, window_weights
+from mexit_edge.regimes.checks import (
+    check_arrays,
+    refuse_absent_class,
+    refuse_given,
+    weight_per_class,
+    window_weights,
+)
 from mexit_edge.signals import (
     Normalisation,
     Perturbation,
@@ -173,7 +179,7 @@ def _from_dataset(
     if isinstance(dataset, tf.data.Dataset):
         dataset = with_labels_checked(dataset, model.n_classes, unlabelled=model.regime.uses_unlabelled)
         if class_weight:
-            dataset = weighted_by_class(dataset, _of_every_class(class_weight, model.n_classes))
+            dataset = weighted_by_class(dataset, weight_per_class(class_weight, model.n_classes))
         batch_size = _static_batch_size(dataset)
         change = _change(perturbations, None)
         if change is not None:
@@ -200,7 +206,7 @@ def _from_dataset(
             f"{model.regime.name!r}."
         )
     # Keras wants a weight of every class.
-    by_class = dict(enumerate(_of_every_class(class_weight, model.n_classes))) if class_weight else None
+    by_class = dict(enumerate(weight_per_class(class_weight, model.n_classes))) if class_weight else None
     return Source(
         data={
             "x": CheckedBatches(dataset, model.n_classes, unlabelled=model.regime.uses_unlabelled),
@@ -226,9 +232,8 @@ def _perturbations(
         )
     if not isinstance(model.perturbations, str):
         chosen = model.perturbations
-    elif sensor is not None and sensor.rigid_bodies:
-        known = normalisation or Normalisation.identity(sensor.n_channels)
-        chosen = inertial_perturbations(known.scale)
+    elif sensor is not None and normalisation is not None and sensor.rigid_bodies:
+        chosen = inertial_perturbations(normalisation.scale)
     if model.regime.perturbs and not chosen:
         raise InputError(
             f"`perturbations` must be given for the regime {model.regime.name!r}: there are standard ones "
@@ -266,10 +271,6 @@ def _plain_sensor(samples: Any) -> Sensor | None:
     if isinstance(samples, np.ndarray) and samples.ndim == 3:
         return Sensor.plain(samples.shape[2], samples.shape[1])
     return None
-
-
-def _of_every_class(class_weight: dict[int, float], n_classes: int) -> list[float]:
-    return [class_weight.get(index, 1.0) for index in range(n_classes)]
 
 
 def _static_batch_size(dataset: tf.data.Dataset) -> int | None:
