@@ -526,7 +526,7 @@ def test_shares_that_are_no_distribution_are_refused(shares):
 
 def test_memory_takes_the_largest_arena_and_boundary():
     memory = estimate_bundle(make_bundle([8, 32, 16], arenas=[3000, 5000, 4000])).memory
-    assert (memory.arena_bytes, memory.boundary_bytes) == (5000, 32)
+    assert (memory.plan.arena_bytes, memory.plan.boundary_bytes) == (5000, 32)
     assert (memory.device_flash_bytes, memory.device_ram_bytes) == (2 * 1024 * 1024, 640 * 1024)
     assert memory.fits is True
     limit = 640 * 1024
@@ -536,15 +536,15 @@ def test_memory_takes_the_largest_arena_and_boundary():
 
 def test_a_boundary_larger_than_the_ram_does_not_fit_whatever_the_arena():
     memory = estimate_bundle(make_bundle([1, 700_000])).memory
-    assert memory.arena_bytes is None
-    assert memory.boundary_bytes == 700_000
+    assert memory.plan.ram_bytes is None
+    assert memory.plan.boundary_bytes == 700_000
     assert memory.fits is False
 
 
 def test_an_unknown_arena_leaves_the_fit_unknown():
     estimate = estimate_bundle(make_bundle([8, 8, 8], arenas=[3000, None, 4000]))
     assert [one.arena_bytes for one in estimate.exits] == [3000, None, None]
-    assert estimate.memory.arena_bytes is None
+    assert estimate.memory.plan.arena_bytes is None
     assert estimate.memory.fits is None
 
 

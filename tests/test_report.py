@@ -22,7 +22,7 @@ from mexit_edge.bundle import (
     Training,
 )
 from mexit_edge.errors import InputError, MissingExtraError
-from mexit_edge.estimate import BundleEstimate, Estimate, ExitEstimate, MemoryFit, StageEstimate
+from mexit_edge.estimate import BundleEstimate, Estimate, ExitEstimate, MemoryFit, MemoryPlan, StageEstimate
 from mexit_edge.exits import decide, make_score
 from mexit_edge.report import (
     plot_confusion,
@@ -206,7 +206,7 @@ def make_estimate(simulation, has_energy=True, arena_bytes=18_432):
         stack="tflm-cmsis-nn",
         stages=tuple(stages),
         exits=tuple(exits),
-        memory=MemoryFit(60_000, 2_097_152, arena_bytes, 2_048, 655_360),
+        memory=MemoryFit(60_000, 2_097_152, MemoryPlan((), arena_bytes, 2_048), 655_360),
         notes=("SOFTMAX is extrapolated from one size.",),
     )
 

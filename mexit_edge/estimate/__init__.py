@@ -3,6 +3,7 @@
 from mexit_edge.estimate.device import Device, Figure, Rate, Stack, device_names, load_device, parse_device
 from mexit_edge.estimate.estimate import DEFAULT_DEVICE, estimate_bundle, estimate_model
 from mexit_edge.estimate.interval import Estimate
+from mexit_edge.estimate.memory import Buffer, MemoryPlan, plan_memory
 from mexit_edge.estimate.operations import OPERATIONS, OperationCost, operations, total_live_macs, total_macs
 from mexit_edge.estimate.results import (
     BundleEstimate,
@@ -16,6 +17,7 @@ from mexit_edge.estimate.results import (
 __all__ = [
     "DEFAULT_DEVICE",
     "OPERATIONS",
+    "Buffer",
     "BundleEstimate",
     "Device",
     "Estimate",
@@ -23,6 +25,7 @@ __all__ = [
     "ExpectedEstimate",
     "Figure",
     "MemoryFit",
+    "MemoryPlan",
     "ModelEstimate",
     "OperationCost",
     "Rate",
@@ -34,6 +37,7 @@ __all__ = [
     "load_device",
     "operations",
     "parse_device",
+    "plan_memory",
     "total_live_macs",
     "total_macs",
 ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from mexit_edge.bundle import Bundle, Manifest, StageSpec
 from mexit_edge.estimate.device import Device, Stack, load_device
 from mexit_edge.estimate.interval import Estimate, total
 from mexit_edge.estimate.latency import Priced, notes, price
+from mexit_edge.estimate.memory import plan_memory
 from mexit_edge.estimate.operations import operations
 from mexit_edge.estimate.results import BundleEstimate, ExitEstimate, MemoryFit, ModelEstimate, StageEstimate
 
@@ -76,8 +76,7 @@ def estimate_bundle(
         memory=MemoryFit(
             flash_bytes=sum(stage.flash_bytes for stage in stages),
             device_flash_bytes=int(board.flash_bytes.value),
-            arena_bytes=_largest([stage.arena_bytes for stage in stages]),
-            boundary_bytes=_boundary_bytes(bundle.manifest),
+            plan=plan_memory(bundle.manifest),
             device_ram_bytes=int(board.ram_bytes.value),
         ),
         notes=(
@@ -145,19 +144,3 @@ def _largest(sizes: Sequence[int | None]) -> int | None:
     """Return the largest size; None when one is unknown."""
     known = [size for size in sizes if size is not None]
     return max(known) if len(known) == len(sizes) else None
-
-
-def _boundary_bytes(manifest: Manifest) -> int:
-    """Return the bytes alive between two stages where they are most."""
-    most = 0
-    made = {manifest.input_name}
-    for number, stage in enumerate(manifest.stages, start=1):
-        made |= {tensor.name for tensor in stage.outputs}
-        needed = {
-            tensor.name: math.prod(tensor.shape)
-            for later in manifest.stages[number:]
-            for tensor in later.inputs
-            if tensor.name in made
-        }
-        most = max(most, sum(needed.values()))
-    return most

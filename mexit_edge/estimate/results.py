@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mexit_edge.errors import InputError
 from mexit_edge.estimate.interval import Estimate, total
+from mexit_edge.estimate.memory import MemoryPlan
 
 
 @dataclass(frozen=True)
@@ -94,25 +95,22 @@ class MemoryFit:
     Args:
         flash_bytes: all stages.
         device_flash_bytes: the device has.
-        arena_bytes: one arena shared by all stages, so that of the largest; None where unknown.
-        boundary_bytes: the most that is alive between two stages, kept outside the arena.
+        plan: of one block for the arenas of all stages and the tensors between them.
         device_ram_bytes: the device has.
     """
 
     flash_bytes: int
     device_flash_bytes: int
-    arena_bytes: int | None
-    boundary_bytes: int
+    plan: MemoryPlan
     device_ram_bytes: int
 
     @property
     def fits(self) -> bool | None:
         """Whether flash and RAM suffice for the models alone; None when that hangs on an unknown arena."""
-        if self.flash_bytes > self.device_flash_bytes or self.boundary_bytes > self.device_ram_bytes:
+        plan = self.plan
+        if self.flash_bytes > self.device_flash_bytes or plan.boundary_bytes > self.device_ram_bytes:
             return False
-        if self.arena_bytes is None:
-            return None
-        return self.arena_bytes + self.boundary_bytes <= self.device_ram_bytes
+        return None if plan.ram_bytes is None else plan.ram_bytes <= self.device_ram_bytes
 
 
 @dataclass(frozen=True)

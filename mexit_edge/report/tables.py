@@ -298,9 +298,10 @@ def _memory(estimate: BundleEstimate | None) -> str:
     fits = {True: "fits", False: "does not fit", None: "unknown whether it fits"}[memory.fits]
     return (
         f"On {estimate.device}, without program and kernels: {count(memory.flash_bytes)} of "
-        f"{count(memory.device_flash_bytes)} flash bytes; of {count(memory.device_ram_bytes)} RAM bytes one "
-        f"shared arena ({count(memory.arena_bytes)}) and at most {count(memory.boundary_bytes)} for "
-        f"boundaries: {fits}. "
+        f"{count(memory.device_flash_bytes)} flash bytes; {count(memory.plan.ram_bytes)} of "
+        f"{count(memory.device_ram_bytes)} RAM bytes for one block that the arenas share "
+        f"({count(memory.plan.arena_bytes)} the largest) with the boundaries "
+        f"({count(memory.plan.boundary_bytes)} at most): {fits}. "
     )
 
 
