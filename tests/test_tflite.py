@@ -30,8 +30,9 @@ from hypothesis import strategies as st
 from mexit_edge.errors import InputError
 from mexit_edge.runtime import Runtime, open_model, staged_against_whole
 from mexit_edge.tflite import CutStage, Graph, audit_int8, batchable, cut_at_exits
-from mexit_edge.tflite.cut import INPUT_NAME, VIEWS
 from mexit_edge.tflite.graph import parse, serialize
+from mexit_edge.tflite.names import INPUT_NAME
+from mexit_edge.tflite.plan import VIEWS
 
 EACH_NETWORK = pytest.mark.parametrize("name", list(NETWORKS))
 RESOLVERS = {
@@ -308,10 +309,10 @@ def test_an_exit_that_is_the_input_is_refused() -> None:
         cut_at_exits(chain({"exit_01": 0, "exit_02": 3}), ("exit_01", "exit_02"))
 
 
-def test_two_inputs_are_refused() -> None:
+def test_two_inputs_without_names_are_refused() -> None:
     model = HandModel()
     output = model.add(model.window((1, 6)), model.window((1, 6)))
-    with pytest.raises(InputError, match=r"must have one input. Received: 2"):
+    with pytest.raises(InputError, match=r"names its inputs, or a single one. Received: 2 inputs, 1 without"):
         cut_at_exits(model.finish({"exit_01": output}), ("exit_01",))
 
 
@@ -382,7 +383,6 @@ def test_an_index_out_of_range_is_refused(kind: str) -> None:
 
 def test_an_activation_that_nothing_computes_is_refused() -> None:
     model = parse(chain({"exit_01": 3}))
-    model.subgraphs[0].operators[1].inputs = np.asarray([1, 3], np.int32)
     del model.subgraphs[0].operators[0]
     with pytest.raises(InputError, match="which nothing computes"):
         cut_at_exits(serialize(model), ("exit_01",))
@@ -568,9 +568,7 @@ def test_a_float_operator_in_an_int8_model_is_named() -> None:
     open_model(
         "litert-reference", content
     )  # the runtime has nothing against it, which is why the audit exists
-    with pytest.raises(
-        InputError, match=r"Received: DEQUANTIZE with the FLOAT32 tensor 'some_long_tensor_name"
-    ):
+    with pytest.raises(InputError, match=r"Received: ADD with the FLOAT32 tensor 'some_long_tensor_name"):
         audit_int8(content)
 
 

@@ -25,6 +25,7 @@ MANIFEST = "manifest.json"
 CHECKSUM = "manifest.json.sha256"
 GOLDEN = "golden.npz"
 CARD = "model_card.md"
+PHONE = "phone.tflite"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_CHECKSUM_BYTES = 1 << 10
 MAX_FILE_BYTES = 64 << 20
@@ -110,30 +111,38 @@ class Bundle:
             raise InputError(f"`path` must stand in a folder that can be written to. Received: {nearest}.")
         return target
 
-    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+    def save(self, path: str | Path, *, overwrite: bool = False, phone: bytes | None = None) -> Path:
         """Write the bundle whole: an interrupt or a full disk leaves an existing one as it was.
 
         Args:
             path: a name ending in ``.zip`` gives one file; any other a folder NAME.mexit.
             overwrite: whether an existing bundle of that name may be replaced.
+            phone: all stages as signatures of one .tflite (`mexit_edge.tflite.phone_bundle`), to be written
+                beside the stages as ``phone.tflite``; `load` does not read it.
 
         Returns:
             The path written.
 
         Raises:
-            InputError: ``path`` exists and ``overwrite`` is False, or is something other than a bundle.
+            InputError: ``path`` exists and ``overwrite`` is False, or is something other than a bundle; or
+                ``phone`` is given and a stage has that name.
         """
         target = self.check_target(path, overwrite=overwrite)
+        files = self._files()
+        if phone is not None:
+            if PHONE in files:
+                raise InputError(f"`phone` must not take the name of a stage. Received: a stage {PHONE}.")
+            files[PHONE] = phone
         with written_whole(target, overwrite=overwrite) as fresh:
             if target.suffix == ".zip":
                 with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED) as archive:
-                    for name, content in self._files().items():
+                    for name, content in files.items():
                         # A fixed date; an entry of its own does not take over the archive's compression.
                         entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
                         archive.writestr(entry, content, compress_type=zipfile.ZIP_DEFLATED)
             else:
                 fresh.mkdir()
-                for name, content in self._files().items():
+                for name, content in files.items():
                     (fresh / name).write_bytes(content)
         return target
 

@@ -1,8 +1,32 @@
 """Read a TFLite flatbuffer, audit its operations and types, cut it into stages, make it batchable."""
 
-from mexit_edge.tflite.audit import audit_int8, is_int8
+from mexit_edge.tflite.audit import audit, audit_int8, is_integer
 from mexit_edge.tflite.batch import batchable
-from mexit_edge.tflite.cut import CutStage, cut_at_exits
+from mexit_edge.tflite.cut import CutStage, cut_at, cut_at_exits, cut_at_positions, cut_into
+from mexit_edge.tflite.extract import mended, strip
 from mexit_edge.tflite.graph import Graph, Operator, Tensor
+from mexit_edge.tflite.names import tensor_names
+from mexit_edge.tflite.phone import phone_bundle, phone_model
+from mexit_edge.tflite.points import CutPoint, cut_points
 
-__all__ = ["CutStage", "Graph", "Operator", "Tensor", "audit_int8", "batchable", "cut_at_exits", "is_int8"]
+__all__ = [
+    "CutPoint",
+    "CutStage",
+    "Graph",
+    "Operator",
+    "Tensor",
+    "audit",
+    "audit_int8",
+    "batchable",
+    "cut_at",
+    "cut_at_exits",
+    "cut_at_positions",
+    "cut_into",
+    "cut_points",
+    "is_integer",
+    "mended",
+    "phone_bundle",
+    "phone_model",
+    "strip",
+    "tensor_names",
+]

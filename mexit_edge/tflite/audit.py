@@ -1,20 +1,47 @@
-"""Check that a converted model is int8 throughout, as a microcontroller's kernels need it."""
+"""Check that a converted model computes on integers throughout, as a microcontroller's kernels need it."""
 
 from __future__ import annotations
 
-from mexit_edge.errors import InputError
-from mexit_edge.tflite.graph import Graph
+from collections.abc import Callable
+from dataclasses import dataclass
 
-INTEGER_ACTIVATIONS = {"INT8"}
+from mexit_edge.errors import InputError
+from mexit_edge.tflite.graph import Graph, Operator
+
 # Shape arithmetic may be carried by int32 tensors; these operators only move data.
 SHAPE_OPERATORS = {"SHAPE", "STRIDED_SLICE", "PACK"}
+CONVERSIONS = {"QUANTIZE", "DEQUANTIZE"}
+# Operators with a filter at place 1 and a bias at place 2.
+WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+# Type of the activations -> types that a bias may have beside them.
+BIASES = {"INT8": {"INT32"}, "INT16": {"INT32", "INT64"}}
+# Operator -> what to use in place of the layer that makes it.
+SUGGESTIONS = {
+    "CAST": "input windows of float32",
+    "CUMSUM": "a convolution",
+    "DIV": "a multiplication",
+    "ELU": "`relu`",
+    "Erf": "`relu`",
+    "GREATER": "`relu`",
+    "HARD_SWISH": "`relu`",
+    "NEG": "BatchNormalization",
+    "PRELU": "`leaky_relu`",
+    "SQRT": "BatchNormalization",
+    "SQUARE": "`Multiply`",
+}
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """What is wrong with an operator, as the rest of a sentence, and the tensor that shows it."""
+
+    operator: str
+    what: str
+    tensor: str
 
 
 def audit_int8(content: bytes) -> None:
-    """Refuse a model in which any operator computes on something other than int8.
-
-    The converter's int8 mode leaves an operator in float without an error when it has no int8 form, or when a
-    tensor's range was not observed: the first such operator is named.
+    """Refuse a model in which any operator computes on something other than int8; see `audit`.
 
     Args:
         content: a .tflite.
@@ -22,28 +49,98 @@ def audit_int8(content: bytes) -> None:
     Raises:
         InputError: names the operator, its output and the type found.
     """
-    fault = _first_fault(Graph(content))
-    if fault is not None:
-        raise InputError(f"`network` must consist of operators that have an int8 form. Received: {fault}")
+    audit(content)
 
 
-def is_int8(content: bytes) -> bool:
-    """Tell whether `audit_int8` accepts a model."""
-    return _first_fault(Graph(content)) is None
+def audit(
+    content: bytes,
+    activations: str = "INT8",
+    *,
+    float_ends: bool = False,
+    layer_of: Callable[[str], str | None] = lambda tensor: None,
+) -> None:
+    """Refuse a model in which any operator computes on something other than integers of one type.
+
+    The converter's integer modes leave an operator in float without an error when it has no such form, or
+    when a tensor's range was not observed: the first such operator is named. Weights must be int8, and
+    16-bit activations have the zero point 0.
+
+    Args:
+        content: a .tflite.
+        activations: type of every activation in the TFLite schema, ``"INT8"`` or ``"INT16"``.
+        float_ends: whether inputs and outputs are FLOAT32, converted at both ends of the model.
+        layer_of: says which layer a tensor came from by its name, where it can.
+
+    Raises:
+        InputError: names the operator, its output and the type found, and the layer where it is known.
+    """
+    fault = _first_fault(Graph(content), activations, float_ends)
+    if fault is None:
+        return
+    layer = layer_of(fault.tensor)
+    way_out = f"Replace the layer {layer or 'that makes it'}{instead_of(fault.operator)}."
+    raise InputError(
+        f"`network` must consist of operators that have an {activations.lower()} form. "
+        f"Received: {fault.operator} with {fault.what}. {way_out}"
+    )
 
 
-def _first_fault(graph: Graph) -> str | None:
-    """Return what is wrong with the first operator that is not int8 throughout, as a sentence."""
+def instead_of(*operators: str) -> str:
+    """Return " by ..." with what to use in place of the layers that make operators, "" where nobody knows."""
+    known = sorted({SUGGESTIONS[operator] for operator in operators if operator in SUGGESTIONS})
+    return f" by {' or '.join(known)}" if known else ""
+
+
+def is_integer(content: bytes, activations: str = "INT8", *, float_ends: bool = False) -> bool:
+    """Tell whether `audit` accepts a model."""
+    return _first_fault(Graph(content), activations, float_ends) is None
+
+
+def _first_fault(graph: Graph, activations: str, float_ends: bool) -> _Fault | None:
+    """Return what is wrong with the first operator that is not of integers throughout.
+
+    Conversions at the shore of a float island are named only where there is no other operator on it.
+    """
+    shore = None
     for operator in graph.operators:
-        if operator.name in SHAPE_OPERATORS:
+        if operator.name in SHAPE_OPERATORS or (float_ends and _is_end(graph, operator)):
             continue
-        for index in (*graph.activations(operator), *operator.outputs):
+        fault = _activation_fault(graph, operator, activations) or _weight_fault(graph, operator, activations)
+        if fault is not None and operator.name not in CONVERSIONS:
+            return fault
+        shore = shore or fault
+    return shore
+
+
+def _is_end(graph: Graph, operator: Operator) -> bool:
+    """Tell whether an operator only turns a float input into integers, or integers into a float output."""
+    return (operator.name == "QUANTIZE" and set(operator.inputs) <= set(graph.inputs)) or (
+        operator.name == "DEQUANTIZE" and set(operator.outputs) <= set(graph.outputs)
+    )
+
+
+def _activation_fault(graph: Graph, operator: Operator, activations: str) -> _Fault | None:
+    # Outputs first: they carry the name of the layer.
+    for index in (*operator.outputs, *graph.activations(operator)):
+        tensor = graph.tensors[index]
+        what = None
+        if tensor.dtype != activations:
+            what = f"the {tensor.dtype} tensor {tensor.name!r}"
+        elif tensor.scale is None:
+            what = f"the tensor {tensor.name!r}, which has no single quantization"
+        elif activations == "INT16" and tensor.zero_point != 0:
+            what = f"the tensor {tensor.name!r} of zero point {tensor.zero_point}, which must be 0"
+        if what is not None:
+            return _Fault(operator.name, what, tensor.name)
+    return None
+
+
+def _weight_fault(graph: Graph, operator: Operator, activations: str) -> _Fault | None:
+    if operator.name not in WEIGHTED:
+        return None
+    for place, allowed in ((1, {"INT8"}), (2, BIASES[activations])):
+        index = operator.inputs[place] if place < len(operator.inputs) else -1
+        if index >= 0 and graph.tensors[index].is_constant and graph.tensors[index].dtype not in allowed:
             tensor = graph.tensors[index]
-            if tensor.dtype not in INTEGER_ACTIVATIONS:
-                return (
-                    f"{operator.name} with the {tensor.dtype} tensor {tensor.name!r}. "
-                    "Replace the layer that makes it."
-                )
-            if tensor.scale is None:
-                return f"{operator.name} with the tensor {tensor.name!r}, which has no single quantization."
+            return _Fault(operator.name, f"{tensor.dtype} values in {tensor.name!r}", tensor.name)
     return None

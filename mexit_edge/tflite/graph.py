@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from mexit_edge.errors import InputError
+from mexit_edge.tflite.flatbuffer import parse as parse
+from mexit_edge.tflite.flatbuffer import refuse_unsound, text
+from mexit_edge.tflite.flatbuffer import serialize as serialize
+from mexit_edge.tflite.verify import damaged
 
-IDENTIFIER = b"TFL3"
 _OP_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 _TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
 _NUMPY_TYPES = {
@@ -52,9 +54,14 @@ class Tensor:
     is_constant: bool
 
     @property
+    def numpy_dtype(self) -> np.dtype[Any] | None:
+        """The type in NumPy, or None where it has none."""
+        return np.dtype(_NUMPY_TYPES[self.dtype]) if self.dtype in _NUMPY_TYPES else None
+
+    @property
     def elements(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -83,18 +90,22 @@ class Graph:
         content: a whole .tflite file.
 
     Raises:
-        InputError: it is no .tflite, or holds more than one subgraph.
+        InputError: it is no .tflite or a damaged one, is more than 256 MiB, holds more than one subgraph, or
+            its operators cannot be followed: a tensor with two producers, or read before it is made; a shape
+            that cannot be; values outside of the file's own buffers.
     """
 
     def __init__(self, content: bytes) -> None:
         self.model = parse(content)
         subgraphs = self.model.subgraphs or []
+        if not subgraphs:
+            raise damaged("no subgraph")
         if len(subgraphs) != 1:
             raise InputError(
                 f"a model must hold one subgraph, without control flow. Received: {len(subgraphs)} subgraphs."
             )
         self.subgraph = subgraphs[0]
-        _refuse_dangling(self.model, self.subgraph)
+        refuse_unsound(self.model, self.subgraph)
 
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -124,11 +135,12 @@ class Graph:
     @cached_property
     def signature_outputs(self) -> dict[str, int]:
         """Output name -> tensor index: the only reliable way to tell outputs apart."""
-        if not self.model.signatureDefs:
-            return {}
-        return {
-            text(entry.name): int(entry.tensorIndex) for entry in self.model.signatureDefs[0].outputs or []
-        }
+        return self._signature("outputs")
+
+    @cached_property
+    def signature_inputs(self) -> dict[str, int]:
+        """Input name -> tensor index; empty where the file has no signature."""
+        return self._signature("inputs")
 
     def activations(self, operator: Operator) -> tuple[int, ...]:
         """Return the operator's inputs that are computed or fed, not stored in the file."""
@@ -152,6 +164,12 @@ class Graph:
             raise InputError(
                 f"tensor {index} must have as many values as its shape {tensor.shape}. Received: {error}."
             ) from error
+
+    def _signature(self, side: str) -> dict[str, int]:
+        if not self.model.signatureDefs:
+            return {}
+        entries = getattr(self.model.signatureDefs[0], side) or []
+        return {text(entry.name): int(entry.tensorIndex) for entry in entries}
 
     def _tensor(self, index: int, raw: Any) -> Tensor:
         quantization = raw.quantization
@@ -179,65 +197,3 @@ class Graph:
             outputs=tuple(int(tensor) for tensor in raw.outputs),
             options=raw.builtinOptions,
         )
-
-
-def parse(content: bytes) -> Any:
-    """Return the object form (ModelT) of a .tflite.
-
-    Raises:
-        InputError: the bytes are no .tflite.
-    """
-    if content[4:8] != IDENTIFIER:
-        raise InputError(f"a model must be a .tflite file. Received: {len(content)} bytes without its mark.")
-    try:
-        return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(bytearray(content), 0))
-    except (struct.error, IndexError, ValueError, TypeError, MemoryError) as error:
-        raise InputError(
-            f"a model must be a whole .tflite file. Received: a damaged one ({error})."
-        ) from error
-
-
-def _refuse_dangling(model: Any, subgraph: Any) -> None:
-    """Refuse a model with an index that points nowhere, so that everything after this may follow indices.
-
-    Lists that the file leaves out become empty ones.
-
-    Raises:
-        InputError: a tensor, operator, buffer or operator code is referred to that is not there.
-    """
-    for holder, names in (
-        (model, ("buffers", "operatorCodes")),
-        (subgraph, ("tensors", "operators", "inputs", "outputs")),
-        *((operator, ("inputs", "outputs")) for operator in subgraph.operators or []),
-    ):
-        for name in names:
-            if getattr(holder, name) is None:
-                setattr(holder, name, [])
-    n_tensors = len(subgraph.tensors)
-    signatures = (model.signatureDefs or [])[:1]
-    named = [entry.tensorIndex for signature in signatures for entry in signature.outputs or []]
-    read = [int(index) for operator in subgraph.operators for index in operator.inputs]
-    made = [int(index) for operator in subgraph.operators for index in operator.outputs]
-    whole = (
-        all(0 <= raw.buffer < len(model.buffers) for raw in subgraph.tensors)
-        and all(0 <= raw.opcodeIndex < len(model.operatorCodes) for raw in subgraph.operators)
-        and all(0 <= index < n_tensors for index in (*subgraph.inputs, *subgraph.outputs, *named, *made))
-        # -1 stands for an optional input that is absent.
-        and all(-1 <= index < n_tensors for index in read)
-    )
-    if not whole:
-        raise InputError("a model must be a whole .tflite file. Received: one with an index out of range.")
-
-
-def serialize(model: Any) -> bytes:
-    """Return the bytes of an object form (ModelT)."""
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
-    return bytes(builder.Output())
-
-
-def text(raw: bytes | str | None) -> str:
-    """Return a flatbuffer string as text."""
-    if raw is None:
-        return ""
-    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
