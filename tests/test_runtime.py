@@ -48,6 +48,7 @@ from mexit_edge.runtime import (
     verify_golden,
 )
 from mexit_edge.runtime import tflm as tflm_room
+from mexit_edge.runtime import trial as trial_room
 from mexit_edge.signals import Normalisation, Sensor
 from mexit_edge.simulate import make_golden
 from mexit_edge.tflite.graph import parse, serialize
@@ -425,7 +426,7 @@ def test_with_tflm_it_is_the_reference() -> None:
 
 @EACH_ENGINE
 def test_every_engine_refuses_bytes_that_are_no_model(engine: str) -> None:
-    with pytest.raises(InputError, match="must be a"):
+    with pytest.raises(InputError, match="a model must"):
         open_model(engine, b"\0\0\0\0TFL3" + bytes(100))
 
 
@@ -504,30 +505,41 @@ def test_an_arena_that_tflm_does_not_report_is_no_unknown(
         arena_bytes(bundle.stages[0])
 
 
-@tflm
-def test_a_model_that_kills_tflm_kills_a_child_only(bundle: Bundle) -> None:
-    tflm_room.try_in_child(bundle.stages)
-    model = parse(bundle.stages[0])
-    model.subgraphs[0].operators[0].inputs[0] = 10_000_000  # a tensor that is not there
-    killer = serialize(model)
-    with pytest.raises(InputError, match=r"TFLM comes back from. Received: signal \d+"):
-        tflm_room.try_in_child([bundle.stages[0], killer])
+def test_a_model_that_kills_an_engine_kills_a_child_only(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial_room.try_in_child(bundle.stages)
+    monkeypatch.setattr(trial_room, "_CHILD", "import os; os.abort()")
+    with pytest.raises(InputError, match=r"litert-xnnpack can come back from. Received: signal 6"):
+        trial_room.try_in_child([arena_model(12)], ["litert-xnnpack"])
 
 
-@tflm
 def test_a_model_is_tried_once(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = [*bundle.stages, arena_model(10)]
-    tflm_room.try_in_child(contents)
+    trial_room.try_in_child(contents)
     monkeypatch.setattr(subprocess, "run", None)
-    tflm_room.try_in_child(contents)
+    trial_room.try_in_child(contents)
 
 
-@tflm
-def test_a_model_that_tflm_does_not_come_back_from_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tflm_room, "_CHILD", "import time; time.sleep(60)")
-    monkeypatch.setattr(tflm_room, "CHILD_TIMEOUT_S", 0.2)
+def test_a_model_that_an_engine_does_not_come_back_from_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_room, "_CHILD", "import time; time.sleep(60)")
+    monkeypatch.setattr(trial_room, "CHILD_TIMEOUT_S", 0.2)
     with pytest.raises(InputError, match=r"Received: none after 0.2 seconds"):
-        tflm_room.try_in_child([arena_model(11)])
+        trial_room.try_in_child([arena_model(11)])
+
+
+def test_a_bundle_from_a_file_is_tried_before_it_is_opened(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bundle.save(tmp_path / "foreign")
+    # Others than any stage tried before, which would not be tried again.
+    trial_room._try_in_child.cache_clear()
+    monkeypatch.setattr(trial_room, "_CHILD", "import os; os.abort()")
+    with pytest.raises(InputError, match="from a trial in a child process"):
+        Runtime(path, "litert-reference")
+    # One made in this process is ours.
+    Runtime(bundle, "litert-reference")
+    trial_room._try_in_child.cache_clear()
 
 
 @tflm
@@ -633,7 +645,7 @@ def test_boundaries_of_tflm_and_the_reference_kernels_are_one() -> None:
 
 
 def test_a_lone_stage_of_another_bundle_is_refused_when_run(bundle: Bundle) -> None:
-    with pytest.raises(InputError, match="LiteRT"):
+    with pytest.raises(InputError, match=r"whole .tflite file. Received: a damaged one"):
         Runtime(with_stage(bundle, 0, bundle.stages[0][:200] + bytes(len(bundle.stages[0]) - 200)))
 
 

@@ -79,9 +79,8 @@ def operations(content: bytes) -> tuple[OperationCost, ...]:
     constant: dict[int, Mask | None] = {}
     costs = []
     for operator in graph.operators:
-        count = _rule(operator)(
-            graph, operator, constant.get(operator.inputs[0]) if operator.inputs else None
-        )
+        first = constant.get(operator.inputs[0]) if operator.inputs else None
+        count = _counted(_rule(operator), graph, operator, first)
         constant[operator.outputs[0]] = count.constant
         written = [graph.tensors[index].elements for index in operator.outputs]
         read = [graph.tensors[index].elements for index in graph.activations(operator)]
@@ -127,6 +126,23 @@ def _rule(operator: Operator) -> Rule:
             "`mexit_edge.estimate.OPERATIONS`."
         )
     return OPERATIONS[operator.name]
+
+
+def _counted(rule: Rule, graph: Graph, operator: Operator, constant: Mask | None) -> _Count:
+    """Apply a rule to an operator whose tensors need not be what the format promises."""
+    try:
+        if not operator.outputs or min(operator.inputs[:1], default=0) < 0:
+            raise IndexError("an operator without input or output")
+        return rule(graph, operator, constant)
+    except InputError:
+        raise
+    # A hostile file may state weights of another rank or size, or leave them out.
+    except (IndexError, ValueError, ZeroDivisionError) as error:
+        shapes = [graph.tensors[index].shape for index in operator.inputs if index >= 0]
+        raise InputError(
+            f"`content` must give {operator.name} at place {operator.index} inputs whose shapes fit. "
+            f"Received: {shapes} ({error}). Convert the model again."
+        ) from error
 
 
 def _conv_2d(graph: Graph, operator: Operator, constant: Mask | None) -> _Count:

@@ -17,11 +17,15 @@ from numpy.typing import NDArray
 from mexit_edge.bundle import ENGINES as ENGINES
 from mexit_edge.bundle import StageSpec, TensorSpec
 from mexit_edge.errors import InputError, MissingExtraError, unknown_name
+from mexit_edge.runtime.guards import refuse_for_reference, refuse_untrue_shapes
 from mexit_edge.runtime.native import CaughtStderr
 from mexit_edge.tflite import Graph, Tensor, batchable
 
 Int8 = NDArray[np.int8]
 BATCH = 256  # windows per call of an interpreter that takes several
+# What the interpreters raise on a model that passed their checks when it was opened, and on a value that does
+# not fit it. Nothing is spent on catching them as long as nothing is raised.
+REFUSALS = (ValueError, RuntimeError, IndexError)
 
 
 class LoadedModel(ABC):
@@ -78,16 +82,23 @@ class LiteRTModel(LoadedModel):
         kernels: ``"xnnpack"``, ``"builtin"`` or ``"reference"``.
 
     Raises:
-        InputError: LiteRT refuses the file.
+        InputError: LiteRT refuses the file, or would compute it wrongly (`runtime.guards`).
     """
 
     def __init__(self, content: bytes, kernels: str) -> None:
         super().__init__()
+        # First: LiteRT ends the whole process on some files that this refuses.
+        graph = Graph(content)
+        if kernels == "reference":
+            refuse_for_reference(graph)
         self._content = content
         self._kernels = kernels
         self._interpreter = _litert(content, kernels)
-        self._inputs = [detail["index"] for detail in self._interpreter.get_input_details()]
-        self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
+        try:
+            self._inputs = [detail["index"] for detail in self._interpreter.get_input_details()]
+            self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
+        except REFUSALS as error:
+            raise _does_not_run("LiteRT", error) from error
         # Bound once: these three calls are the inner loop of every window.
         self._set, self._invoke = self._interpreter.set_tensor, self._interpreter.invoke
         self._get = self._interpreter.get_tensor
@@ -96,16 +107,25 @@ class LiteRTModel(LoadedModel):
 
     def set_input(self, place: int, value: Int8) -> None:
         """See `LoadedModel.set_input`."""
-        self._set(self._inputs[place], value)
+        try:
+            self._set(self._inputs[place], value)
+        except REFUSALS as error:
+            raise _does_not_run("LiteRT", error) from error
 
     def invoke(self) -> None:
         """See `LoadedModel.invoke`."""
-        self._invoke()
+        try:
+            self._invoke()
+        except REFUSALS as error:
+            raise _does_not_run("LiteRT", error) from error
         self.invocations += 1
 
     def get_output(self, place: int) -> Int8:
         """See `LoadedModel.get_output`."""
-        return self._get(self._outputs[place])
+        try:
+            return self._get(self._outputs[place])
+        except REFUSALS as error:
+            raise _does_not_run("LiteRT", error) from error
 
     @property
     def n_outputs(self) -> int:
@@ -117,20 +137,31 @@ class LiteRTModel(LoadedModel):
         # FULLY_CONNECTED of the built-in kernels rounds a batch differently, by one step now and then.
         if self._kernels == "builtin":
             return super().run_batch(inputs)
-        starts = range(0, len(inputs[0]), BATCH)
-        parts = [self._compute([value[start : start + BATCH] for value in inputs]) for start in starts]
+        starts, done = range(0, len(inputs[0]), BATCH), self.invocations
+        try:
+            parts = [self._compute([value[start : start + BATCH] for value in inputs]) for start in starts]
+        except InputError:
+            # Some operators name the batch of 1 in constants of their own (TRANSPOSE_CONV, slices of it).
+            self.invocations = done
+            return super().run_batch(inputs)
         return parts[0] if len(parts) == 1 else [np.concatenate(part) for part in zip(*parts, strict=True)]
 
     def _compute(self, inputs: Sequence[Int8]) -> list[Int8]:
         """Compute at most `BATCH` windows in one call of the interpreter."""
         n = len(inputs[0])
-        self._resize(n)
-        details = self._batch.get_input_details()
-        for detail, value in zip(details, inputs, strict=True):
-            self._batch.set_tensor(detail["index"], value)
-        self._batch.invoke()
+        try:
+            self._resize(n)
+            details = self._batch.get_input_details()
+            for detail, value in zip(details, inputs, strict=True):
+                self._batch.set_tensor(detail["index"], value)
+            self._batch.invoke()
+            outputs = [self._batch.get_tensor(detail["index"]) for detail in self._batch.get_output_details()]
+        except InputError:
+            raise
+        except REFUSALS as error:
+            raise _does_not_run("LiteRT", error) from error
         self.invocations += n
-        return [self._batch.get_tensor(detail["index"]) for detail in self._batch.get_output_details()]
+        return outputs
 
     def _resize(self, n: int) -> None:
         if self._batch is None:
@@ -158,9 +189,14 @@ def _litert(content: bytes, kernels: str) -> Any:
                 model_content=content, num_threads=1, experimental_op_resolver_type=resolver
             )
             interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        raise InputError(f"a model must be a .tflite that LiteRT can run. Received: {error}.") from error
+    except REFUSALS as error:
+        raise _does_not_run("LiteRT", error) from error
     return interpreter
+
+
+def _does_not_run(engine: str, error: Exception) -> InputError:
+    """Return the error for a model that an engine refuses, be it when it is opened or when it is run."""
+    return InputError(f"a model must be a .tflite that {engine} can run. Received: {error}.")
 
 
 class TflmModel(LoadedModel):
@@ -168,13 +204,13 @@ class TflmModel(LoadedModel):
 
     TFLM trusts its input and may crash the process on a damaged file. LiteRT, which verifies a file's
     structure, opens each one first, in this process. What only TFLM trips over is not guarded here;
-    `mexit inspect` tries a bundle's stages in a child process first (`runtime.tflm.try_in_child`).
+    a bundle from a file is tried in a child process first (`runtime.trial`).
 
     Args:
         content: a .tflite.
 
     Raises:
-        InputError: LiteRT or TFLM refuses the file.
+        InputError: LiteRT or TFLM refuses the file, or TFLM would compute it wrongly (`runtime.guards`).
         MissingExtraError: TFLM is not installed.
     """
 
@@ -184,22 +220,34 @@ class TflmModel(LoadedModel):
             raise MissingExtraError("tflite-micro (wheels for Linux x86-64 only)", "tflm")
         from mexit_edge.runtime.tflm import open_interpreter
 
-        _litert(content, "reference")
+        graph = Graph(content)
+        # Not the reference kernels: they lack operators that TFLM has, ELU among them.
+        details = _litert(content, "builtin").get_tensor_details()
+        refuse_untrue_shapes(graph, {detail["index"]: tuple(detail["shape"].tolist()) for detail in details})
         self._interpreter = open_interpreter(content)
-        self._n_outputs = len(Graph(content).outputs)
+        self._n_outputs = len(graph.outputs)
 
     def set_input(self, place: int, value: Int8) -> None:
         """See `LoadedModel.set_input`."""
-        self._interpreter.set_input(value, place)
+        try:
+            self._interpreter.set_input(value, place)
+        except REFUSALS as error:
+            raise _does_not_run("TFLM", error) from error
 
     def invoke(self) -> None:
         """See `LoadedModel.invoke`."""
-        self._interpreter.invoke()
+        try:
+            self._interpreter.invoke()
+        except REFUSALS as error:
+            raise _does_not_run("TFLM", error) from error
         self.invocations += 1
 
     def get_output(self, place: int) -> Int8:
         """See `LoadedModel.get_output`."""
-        return self._interpreter.get_output(place)
+        try:
+            return self._interpreter.get_output(place)
+        except REFUSALS as error:
+            raise _does_not_run("TFLM", error) from error
 
     @property
     def n_outputs(self) -> int:

@@ -15,7 +15,7 @@ from mexit_edge.errors import InputError
 from mexit_edge.exits import Score, make_score, passes
 from mexit_edge.runtime.engines import LoadedModel, open_stage
 from mexit_edge.runtime.input import InputQuantizer
-from mexit_edge.runtime.tflm import try_in_child
+from mexit_edge.runtime.trial import try_in_child
 
 CHUNK = 4096  # windows whose boundary tensors `infer_batch` keeps at a time
 NEVER = 1 << 31  # a threshold above every integer score
@@ -91,9 +91,9 @@ class Runtime:
     def __init__(self, bundle: Bundle | str | Path, engine: str = "litert-xnnpack") -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         self.engine = engine
-        if engine == "tflm" and not isinstance(bundle, Bundle):
-            # A bundle from a file may be anybody's, and TFLM may crash on what it does not expect.
-            try_in_child(self.bundle.stages)
+        if not isinstance(bundle, Bundle):
+            # A bundle from a file may be anybody's, and an engine may crash on what it does not expect.
+            try_in_child(self.bundle.stages, (engine,))
         manifest = self.bundle.manifest
         self.quantizer = InputQuantizer(manifest)
         policy = manifest.policy

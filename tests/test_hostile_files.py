@@ -1,0 +1,119 @@
+"""Damaged files end in an InputError or a correct run: a slice of what benchmarks/fuzz.py does at length."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures_networks import bundle_of, hand_whole
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mexit_edge.bundle import Bundle
+from mexit_edge.errors import InputError
+from mexit_edge.estimate import operations
+from mexit_edge.files import sha256
+from mexit_edge.runtime import Runtime, trial
+from mexit_edge.tflite import Graph
+from mexit_edge.tflite.graph import parse, serialize
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+import fuzz
+import mutations
+
+N = 150
+ENGINE = "litert-xnnpack"  # the one that ends a process most often
+
+
+@pytest.fixture(scope="module")
+def found():
+    """What becomes of the first mutations, in child processes."""
+    return fuzz.supervise(seed=1, start=0, stop=N, tflm_every=40, engines=[ENGINE])
+
+
+def test_every_damaged_file_is_refused_or_runs(found):
+    assert len(found) == N
+    bad = [
+        (entry["number"], step, outcome)
+        for entry in found
+        for step, outcome in entry["found"].items()
+        if outcome not in (fuzz.REFUSED, fuzz.RAN, fuzz.BY_TRIAL)
+    ]
+    assert bad == []
+
+
+def test_the_damage_gets_past_the_hashes_and_to_the_engines(found):
+    # Were the hashes not mended, every bundle would be refused when it is loaded, and nothing behind tried.
+    rows = [row for row in fuzz.summary(found) if row["file"] == "stage"]
+    ran = {row["step"]: 0 for row in rows}
+    refused = dict(ran)
+    for row in rows:
+        ran[row["step"]] += row[fuzz.RAN]
+        refused[row["step"]] += row[fuzz.REFUSED]
+    assert refused["Bundle.load"] == 0
+    for step in ("Graph", "cut_at_exits", "operations", f"Runtime {ENGINE}"):
+        assert ran[step] > 10, step
+        assert refused[step] > 10, step
+
+
+def test_a_number_makes_the_same_damage_again():
+    bundle = bundle_of(hand_whole())
+    manifest = bundle.manifest.model_dump_json().encode()
+    changes = [mutations.mutation(manifest, bundle.stages, 3, number) for number in range(60)]
+    assert changes == [mutations.mutation(manifest, bundle.stages, 3, number) for number in range(60)]
+    assert {change.kind for change in changes} == {*mutations.TFLITE_KINDS, *mutations.MANIFEST_KINDS}
+    whole = {"manifest": manifest, **{str(place): stage for place, stage in enumerate(bundle.stages)}}
+    # A byte or a field may be replaced by what was there.
+    assert sum(change.content != whole[change.target] for change in changes) > 50
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_scale_that_litert_does_not_survive_is_refused_before_it(scale):
+    model = parse(bundle_of(hand_whole()).stages[1])
+    graph = model.subgraphs[0]
+    graph.tensors[graph.inputs[0]].quantization.scale = np.asarray([scale], np.float32)
+    with pytest.raises(InputError, match=r"positive, finite scales. Received: tensor \d+ with the scale"):
+        Graph(serialize(model))
+
+
+@settings(max_examples=40)
+@given(shape=st.lists(st.integers(0, 5), max_size=5), place=st.integers(0, 2))
+def test_weights_of_any_shape_are_counted_or_refused(shape, place):
+    model = parse(bundle_of(hand_whole()).stages[1])
+    graph = model.subgraphs[0]
+    operator = next(one for one in graph.operators if len(one.inputs) == 3)
+    graph.tensors[operator.inputs[place]].shape = np.asarray(shape, np.int32)
+    try:
+        counted = operations(serialize(model))
+    except InputError:
+        return
+    assert all(cost.macs >= cost.live_macs >= 0 for cost in counted)
+
+
+def killer() -> bytes:
+    """A stage that passes every check made here, and ends LiteRT's process: an ADD without a quantization."""
+    model = parse(bundle_of(hand_whole()).stages[1])
+    for operator in Graph(serialize(model)).operators:
+        if operator.name == "ADD":
+            model.subgraphs[0].tensors[operator.inputs[0]].quantization = None
+    return serialize(model)
+
+
+def test_what_kills_litert_kills_a_child_only():
+    Graph(killer())
+    with pytest.raises(InputError, match=rf"{ENGINE} can come back from. Received: signal \d+, from a trial"):
+        trial.try_in_child([killer()], [ENGINE])
+
+
+def test_a_bundle_with_a_killer_is_refused_when_it_is_opened_from_a_file(tmp_path):
+    bundle = bundle_of(hand_whole())
+    spec = bundle.manifest.stages[1].model_copy(update={"sha256": sha256(killer())})
+    stages = (bundle.manifest.stages[0], spec, bundle.manifest.stages[2])
+    hostile = Bundle(
+        bundle.manifest.model_copy(update={"stages": stages}), (bundle.stages[0], killer(), bundle.stages[2])
+    )
+    path = hostile.save(tmp_path / "hostile.mexit")
+    with pytest.raises(InputError, match="from a trial in a child process"):
+        Runtime(path)
