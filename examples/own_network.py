@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 import mexit_edge as mx
+from mexit_edge.models import exit_candidates
 
 
 def my_network(time: int, channels: int, n_classes: int) -> keras.Model:
@@ -36,7 +37,12 @@ def main(folder: str | Path) -> None:
     windows = mx.Windows.from_arrays(x, y, subject=machine, name="three tones")
     split = mx.data.split_by_subject(windows, seed=0)
 
-    network = mx.attach_exits(my_network(48, 1, 3), at=["early", "residual"])
+    mine = my_network(48, 1, 3)
+    for row in exit_candidates(mine):
+        where = f"{row.share:6.1%} of the MACs, {row.live_tensors} tensors to keep"
+        print(f"{row.layer:26} {where}: {row.reason or 'an exit can follow'}")
+    # A name, or a share of the MACs: "50 %" is the sum of the residual block, never a place inside it.
+    network = mx.attach_exits(mine, at=["early", "50 %"])
     model = mx.MultiExitModel(network)
     model.compile(optimizer=keras.optimizers.Adam(3e-3))
     model.fit(split.train, validation_data=split.validation, epochs=10, batch_size=32, verbose=2)

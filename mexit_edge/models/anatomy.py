@@ -55,7 +55,9 @@ def anatomy(network: keras.Model) -> Anatomy:
     for number, layers in enumerate(needed):
         elsewhere = {name for other, names in enumerate(needed) if other != number for name in names}
         alone = [name for name in layers if name not in elsewhere]
-        heads.append(tuple(alone if number < len(exits) - 1 else _last_with_weights(network, alone)))
+        if number == len(exits) - 1:
+            alone = [name for name in _last_with_weights(network, layers) if name in alone]
+        heads.append(tuple(alone))
     blocks: list[tuple[str, ...]] = []
     before: set[str] = set()
     for layers, head in zip(needed, heads, strict=True):

@@ -3,95 +3,130 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import keras
 
 from mexit_edge.errors import InputError, unknown_name
-from mexit_edge.models.heads import exit_name, pooled_head
+from mexit_edge.models.candidates import chosen_of, reason_against
+from mexit_edge.models.heads import HEADS, exit_name, make_head
+from mexit_edge.models.layer_calls import LayerCalls, layer_calls
 
 
-def attach_exits(model: keras.Model, at: Sequence[str], *, dropout: float = 0.3) -> keras.Model:
+def attach_exits(
+    model: keras.Model,
+    at: Sequence[str | float],
+    *,
+    head: str = "both",
+    dropout: float = 0.3,
+    cascade: bool = False,
+) -> keras.Model:
     """Return a multi-exit network that shares the model's layers.
 
+    Nested models are opened: their layers become layers of the network. Where two layers of nested models
+    have the same name, one of them gets that of its model in front, in the network alone.
+
     Args:
-        model: a functional model with one input and one output of logits (batch, classes); that output
-            becomes the final exit as it is.
-        at: names of layers whose output gets an exit, from the input on: exits run in this order.
+        model: a functional model with one input or several, and one output of logits (batch, classes); that
+            output becomes the final exit as it is.
+        at: where exits sit, from the input on, in the order in which they run: names of layers
+            (``"inner/conv_b"`` inside a nested model, ``"shared#2"`` for the second call of a layer), or
+            shares of the network's MACs (0.1, ``"10 %"``), which `choose_exits` resolves.
+        head: kind of the new heads, a key of `HEADS`.
         dropout: rate in the new heads.
+        cascade: whether each new head after the first also reads the logits of the exit before.
 
     Returns:
         A functional model with outputs ``exit_01``, ..., the last one being the model's own.
 
     Raises:
-        InputError: the model is not functional or has several outputs, a layer is unknown, named twice,
-            named after one that needs it, or of a rank that carries no exit, or the final output is a
-            softmax.
+        InputError: the model is not functional or has several outputs; a layer is unknown, named twice, named
+            after one that needs it, or cannot carry an exit (see `exit_candidates`); the final output is a
+            softmax; or a layer has the name of an exit.
 
     Example:
         ```python
-        network = attach_exits(my_model, at=["block_1_relu", "block_2_relu"])
+        network = attach_exits(my_model, at=["10 %", "block_2_relu"], head="average")
         ```
     """
-    logits = _single_output(model)
-    if len(set(at)) != len(at) or not at:
-        raise InputError(f"`at` needs distinct layer names, at least one. Received: {list(at)}.")
-    names = [layer.name for layer in model.layers]
-    tapped: dict[str, Any] = {}
-    outputs = {}
-    for number, layer_name in enumerate(at, start=1):
-        if layer_name not in names:
-            raise unknown_name("at", layer_name, names)
-        features = model.get_layer(layer_name).output
-        if isinstance(features, list | tuple | dict):
-            raise InputError(f"`at` must name layers with one output. Received: {layer_name!r} with several.")
-        tapped[layer_name] = features
+    if head not in HEADS:
+        raise unknown_name("head", head, HEADS)
+    network = layer_calls(model)
+    logits = _logits(network)
+    names = chosen_of(network, at)
+    tapped = {name: _features(name, network) for name in names}
+    _refuse_wrong_order(network, tapped)
+    _refuse_taken_names(network, len(names) + 1)
+    outputs: dict[str, Any] = {}
+    previous = None
+    for number, features in enumerate(tapped.values(), start=1):
         name = exit_name(number)
-        outputs[name] = pooled_head(features, logits.shape[-1], name, dropout)
-    _refuse_wrong_order(model, tapped)
-    final = exit_name(len(at) + 1)
+        outputs[name] = make_head(
+            features, logits.shape[-1], name, kind=head, dropout=dropout, previous=previous
+        )
+        previous = outputs[name] if cascade else None
+    final = exit_name(len(names) + 1)
     # An identity gives the model's own output the exit's name; the converter drops it.
     outputs[final] = keras.layers.Identity(name=final)(logits)
-    return keras.Model(model.inputs[0], outputs, name=f"{model.name}_multi_exit")
+    return keras.Model(network.inputs, outputs, name=f"{model.name}_multi_exit")
 
 
-def _refuse_wrong_order(model: keras.Model, tapped: dict[str, Any]) -> None:
-    """Refuse an exit whose features need those of an exit after it: the later one could never save work."""
-    before: list[str] = []
-    order = [layer.name for layer in model.layers if layer.name in tapped]
-    for layer_name, features in tapped.items():
-        needed = {layer.name for layer in keras.Model(model.inputs[0], features).layers}
-        late = [name for name in tapped if name in needed and name not in (*before, layer_name)]
-        if late:
-            raise InputError(
-                "`at` must name layers in the order in which they run. "
-                f"Received: {list(tapped)}, where {layer_name!r} needs {late[0]!r}. Use `at={order}`."
-            )
-        before.append(layer_name)
-
-
-def _single_output(model: keras.Model) -> Any:
-    has_graph = isinstance(model, keras.Sequential) or hasattr(model, "operations")
-    if not (isinstance(model, keras.Model) and has_graph and model.built and model.inputs):
+def _logits(network: LayerCalls) -> Any:
+    outputs = keras.tree.flatten(network.outputs)
+    if len(outputs) != 1:
         raise InputError(
-            "`model` must be a functional (or Sequential, built) Keras model. "
-            f"Received: {type(model).__name__}."
+            f"`model` must have one output, of logits. Received: {len(outputs)} outputs. "
+            "Use `keras.Model(model.input, model.outputs[0])` for the one to keep."
         )
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise InputError(
-            "`model` must have one input and one output. "
-            f"Received: {len(model.inputs)} inputs, {len(model.outputs)} outputs."
-        )
-    logits = model.outputs[0]
+    (logits,) = outputs
     if len(logits.shape) != 2 or logits.shape[-1] is None or logits.shape[-1] < 2:
         raise InputError(f"`model` must end in logits (batch, classes). Received: shape {logits.shape}.")
-    last = model.layers[-1]
-    ends_in_softmax = isinstance(last, keras.layers.Softmax) or (
-        getattr(getattr(last, "activation", None), "__name__", "") == "softmax"
-    )
-    if ends_in_softmax:
+    last = next((call.layer for call in network.calls if logits is call.outputs[0]), None)
+    activation = getattr(getattr(last, "activation", None), "__name__", "")
+    # The layer and the operation of `keras.ops` have the same name.
+    if type(last).__name__ == "Softmax" or activation == "softmax":
         raise InputError(
             "`model` must end in logits: scores and losses take them as they are. Received: a softmax at the "
             "end. Build the last layer without activation."
         )
     return logits
+
+
+def _features(name: str, network: LayerCalls) -> Any:
+    features = network.outputs_of(name) or ()
+    reason = reason_against(features, network)
+    if reason is not None:
+        raise InputError(
+            f"`at` must name layers that can carry an exit. Received: {name!r}: {reason}. "
+            "`exit_candidates` lists those that can."
+        )
+    return features[0]
+
+
+def _refuse_wrong_order(network: LayerCalls, tapped: dict[str, Any]) -> None:
+    """Refuse an exit whose features need those of an exit after it: the later one could never save work."""
+    needs = network.needs()
+    needed = {name: needs[id(features)] for name, features in tapped.items()}
+    for name, later in combinations(tapped, 2):
+        if needed[name] == needed[later]:
+            raise InputError(
+                f"`at` must name distinct tensors. Received: {name!r} and {later!r}, which are one. Drop one."
+            )
+        # What makes a tensor is the last bit of what it needs.
+        if needed[name] >> (needed[later].bit_length() - 1) & 1:
+            order = sorted(tapped, key=lambda one: needed[one].bit_length())
+            raise InputError(
+                "`at` must name layers in the order in which they run. "
+                f"Received: {list(tapped)}, where {name!r} needs {later!r}. Use `at={order}`."
+            )
+
+
+def _refuse_taken_names(network: LayerCalls, n_exits: int) -> None:
+    exits = tuple(exit_name(number) for number in range(1, n_exits + 1))
+    taken = [call.layer.name for call in network.calls if call.layer.name.startswith(exits)]
+    if taken:
+        raise InputError(
+            f"`model` must have no layers named as exits are ({', '.join(exits)}). Received: {taken[0]!r}. "
+            "Rename it."
+        )

@@ -74,10 +74,14 @@ def add_running_sums(network: keras.Model, ratio: float) -> keras.Model:
 
 def own_logits(network: keras.Model, exit_: str) -> Any:
     """Return an exit's own logits f_e, whether or not the exit is a running sum."""
-    sum_ = _running_sum(network, exit_)
-    return network.output[exit_] if sum_ is None else sum_.input[0]
+    logits = network.output[exit_]
+    if _running_sum(network, exit_) is None:
+        return logits
+    sum_, call, _ = logits._keras_history
+    # Not `sum_.input`: that is the layer's first call, which may belong to another network.
+    return sum_._inbound_nodes[call].input_tensors[0]
 
 
 def _running_sum(network: keras.Model, exit_: str) -> RunningSum | None:
-    layer = next((one for one in network.layers if one.name == f"{exit_}_running_sum"), None)
+    layer = network.output[exit_]._keras_history.operation
     return layer if isinstance(layer, RunningSum) else None

@@ -1,0 +1,196 @@
+"""Which Keras layers become int8 operators, as the converter of TensorFlow 2.21 turned out to treat them.
+
+The tables hold what was found by converting networks of one such layer each; what was not tried is unknown.
+The word of the converter itself comes with `mexit_edge.compress.convert`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import layers
+
+from mexit_edge.estimate import OPERATIONS
+from mexit_edge.models.layer_calls import LayerCall
+from mexit_edge.models.layer_macs import is_known
+
+
+@dataclass(frozen=True)
+class Int8Support:
+    """Whether a call of a layer becomes int8 operators.
+
+    Args:
+        converts: True, False where it blocks an int8 export, None where it is unknown.
+        reason: why it blocks or is unknown, or what it costs; None where there is nothing to say.
+        suggestion: what to use instead; None where there is nothing to suggest.
+    """
+
+    converts: bool | None
+    reason: str | None = None
+    suggestion: str | None = None
+
+
+_IN_FRONT = "Compute it in front of the network."
+_NORMALISE = "Use BatchNormalization, which folds into the convolution before it."
+# What the converter leaves in float, or refuses: the operator, and what to use instead.
+_BLOCKING: dict[type, tuple[str, str]] = {
+    layers.Conv3D: ("CONV_3D has no int8 form", "Use Conv2D, with the third axis among the channels."),
+    layers.MaxPooling3D: ("TFLite has no MaxPool3D", "Reshape and use MaxPooling2D."),
+    layers.AveragePooling3D: ("TFLite has no AvgPool3D", "Reshape and use AveragePooling2D."),
+    layers.Discretization: ("BUCKETIZE has no int8 form", _IN_FRONT),
+    layers.ELU: ("ELU has no int8 form", "Use ReLU or LeakyReLU."),
+    layers.Embedding: ("the input of an int8 network is int8, and look-ups need whole numbers", _IN_FRONT),
+    layers.GroupNormalization: ("NEG and others of its operators have no int8 form", _NORMALISE),
+    layers.LayerNormalization: (
+        "it takes a dozen operators, of which NEG has no int8 form",
+        _NORMALISE,
+    ),
+    layers.Masking: ("NOT_EQUAL and SELECT have no int8 form", "Use windows of a fixed length."),
+    layers.MelSpectrogram: ("Fourier transforms have no int8 form", _IN_FRONT),
+    layers.RMSNormalization: ("SQUARE has no int8 form", _NORMALISE),
+    layers.STFTSpectrogram: ("SQUARE and LOG of its operators have no int8 form", _IN_FRONT),
+    layers.UnitNormalization: ("SQUARE has no int8 form", _NORMALISE),
+}
+_BLOCKING_ACTIVATIONS = {
+    "elu": "ELU has no int8 form",
+    "log_sigmoid": "LOG and SELECT leave the int8 types",
+    "selu": "GREATER and SELECT leave the int8 types",
+    "squareplus": "SQUARE has no int8 form",
+}
+_BLOCKING_OPERATIONS = {
+    "Argmax": ("TFLite has no BitwiseAnd", "Take the argmax of the logits behind the network."),
+    "Cumsum": ("CUMSUM has no int8 form", _IN_FRONT),
+    "Negative": ("NEG has no int8 form", "Use `x * -1.0`."),
+    "RFFT": ("Fourier transforms have no int8 form", _IN_FRONT),
+    "Sin": ("SIN has no int8 form", _IN_FRONT),
+    "Square": ("SQUARE has no int8 form", "Use `x * x`."),
+    "Where": ("comparisons leave the int8 types", "Use ReLU, Maximum or Minimum."),
+}
+# These become int8, by way of operators that the estimates may not know.
+_BY_WAY_OF: dict[type, str] = {
+    layers.AdditiveAttention: "BATCH_MATMUL",
+    layers.Attention: "BATCH_MATMUL",
+    layers.Conv1DTranspose: "TRANSPOSE_CONV",
+    layers.Conv2DTranspose: "TRANSPOSE_CONV",
+    layers.Dot: "BATCH_MATMUL",
+    layers.MultiHeadAttention: "BATCH_MATMUL",
+    layers.RepeatVector: "TILE",
+    layers.Resizing: "RESIZE_BILINEAR",
+    layers.UpSampling1D: "TILE",
+    layers.UpSampling2D: "TILE",
+}
+_ACTIVATIONS_BY_WAY_OF = {"gelu": "GELU", "log_softmax": "LOG_SOFTMAX", "mish": "LOG", "softplus": "LOG"}
+_OPERATIONS_BY_WAY_OF = {
+    "Flip": "REVERSE_V2",
+    "Gelu": "GELU",
+    "Log": "LOG",
+    "Matmul": "BATCH_MATMUL",
+    "Prod": "REDUCE_PROD",
+    "Repeat": "TILE",
+    "Softplus": "LOG",
+    "Tile": "TILE",
+}
+# fmt: off
+_ACTIVATIONS = frozenset({
+    "celu", "exponential", "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "linear", "relu", "relu6",
+    "sigmoid", "silu", "softmax", "softsign", "tanh", "tanh_shrink",
+})
+# fmt: on
+
+
+def int8_support(call: LayerCall) -> Int8Support:
+    """Tell whether a call of a layer becomes int8 operators.
+
+    Args:
+        call: of any layer or operation.
+    """
+    if any(None in tensor.shape[1:] for tensor in (*call.inputs, *call.outputs)):
+        return Int8Support(
+            False, "a dimension is not fixed", "Build the network for windows of a fixed length."
+        )
+    return _of_layer(call.layer, call)
+
+
+def _of_layer(layer: Any, call: LayerCall) -> Int8Support:
+    if isinstance(layer, layers.RNN):
+        return _of_recurrent(layer)
+    if isinstance(layer, layers.Bidirectional):
+        return _of_layer(layer.forward_layer, call)
+    if isinstance(layer, layers.SpectralNormalization):
+        return _of_layer(layer.layer, call)
+    if isinstance(layer, layers.TimeDistributed):
+        inner = _of_layer(layer.layer, call)
+        if inner.converts:
+            return Int8Support(
+                True, "one operator per time step", "Use the layer itself: Dense takes sequences as they are."
+            )
+        return inner
+    for kind in type(layer).__mro__:
+        if kind in _BLOCKING:
+            return Int8Support(False, *_BLOCKING[kind])
+        if kind in _BY_WAY_OF:
+            return _by_way_of(_BY_WAY_OF[kind])
+    if isinstance(layer, layers.Lambda):
+        return Int8Support(
+            None,
+            "what it computes stands in Python code",
+            "Use layers and `keras.ops`, or a registered layer, which a .keras file can hold.",
+        )
+    if not isinstance(layer, keras.layers.Layer):
+        return _of_operation(type(layer).__name__)
+    return _of_activation(layer)
+
+
+def _of_recurrent(layer: Any) -> Int8Support:
+    if isinstance(layer, layers.LSTM | layers.GRU | layers.SimpleRNN) and layer.unroll:
+        return Int8Support(True, "one set of operators per time step", "Use convolutions for fewer.")
+    way_out = "Use convolutions."
+    if isinstance(layer, layers.LSTM | layers.GRU | layers.SimpleRNN):
+        way_out = "Use `unroll=True`, or convolutions."
+    return Int8Support(False, "it is a loop, which crashes the converter", way_out)
+
+
+def _of_operation(name: str) -> Int8Support:
+    if name in _BLOCKING_OPERATIONS:
+        return Int8Support(False, *_BLOCKING_OPERATIONS[name])
+    if name.lower() in _BLOCKING_ACTIVATIONS:
+        return Int8Support(False, _BLOCKING_ACTIVATIONS[name.lower()], "Use relu or leaky_relu.")
+    if name in _OPERATIONS_BY_WAY_OF:
+        return _by_way_of(_OPERATIONS_BY_WAY_OF[name])
+    return Int8Support(True) if is_known(name) else _unknown(name)
+
+
+def _of_activation(layer: Any) -> Int8Support:
+    """Judge a layer by its activation, once its kind is no obstacle."""
+    own = type(layer).__module__.startswith("mexit_edge.")
+    if not (own or is_known(layer)):
+        return _unknown(type(layer).__name__)
+    activation = getattr(layer, "activation", None)
+    name = getattr(activation, "__name__", None) or type(activation).__name__.lower()
+    if activation is None or name in _ACTIVATIONS:
+        if name == "softmax" or isinstance(layer, layers.Softmax):
+            return Int8Support(
+                True, "it takes an exponential per element", "Leave it out at exits, which take logits."
+            )
+        return Int8Support(True)
+    if name in _BLOCKING_ACTIVATIONS:
+        return Int8Support(False, f"{name}: {_BLOCKING_ACTIVATIONS[name]}", "Use relu or leaky_relu.")
+    if name in _ACTIVATIONS_BY_WAY_OF:
+        return _by_way_of(_ACTIVATIONS_BY_WAY_OF[name])
+    return _unknown(f"the activation {name}")
+
+
+def _by_way_of(operator: str) -> Int8Support:
+    if operator in OPERATIONS:
+        return Int8Support(True)
+    return Int8Support(
+        False,
+        f"it becomes {operator}, whose cost is unknown",
+        "Use another layer; `mexit_edge.compress.convert` alone takes it.",
+    )
+
+
+def _unknown(what: str) -> Int8Support:
+    return Int8Support(None, f"{what} was not tried", "Convert the network to see.")
