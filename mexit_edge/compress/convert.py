@@ -1,122 +1,159 @@
-"""Quantize a whole multi-exit network to int8 and convert it to one .tflite.
-
-The converter runs in a child process, because some graphs (rolled recurrent layers among them) crash the
-interpreter it runs in: then the caller gets an error and nothing is lost.
-"""
+"""Quantize a whole multi-exit network and convert it to one .tflite."""
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
+import json
 import tempfile
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from mexit_edge.compress import converter_child
+from mexit_edge.compress import converter, converter_child
+from mexit_edge.compress.convertible import check_convertible, layer_of, refused
+from mexit_edge.compress.quantization import Quantization, as_quantization
+from mexit_edge.compress.representative import Representative, representative_arrays
 from mexit_edge.errors import InputError, RunError
-from mexit_edge.signals import Windows
-from mexit_edge.tflite import audit_int8, is_int8
-
-TIMEOUT_S = 900
-N_REPRESENTATIVE = 300
+from mexit_edge.tflite import audit, is_integer
+from mexit_edge.tflite.graph import parse
 
 
-def representative_sample(windows: Windows, n: int = N_REPRESENTATIVE, seed: int = 0) -> Windows:
-    """Choose windows on which the ranges of activations are observed: the same number of every class.
+def convert(
+    network: keras.Model,
+    representative: Representative | None = None,
+    quantization: str | Quantization = "int8",
+) -> bytes:
+    """Return a network as one .tflite with a static batch of 1.
 
-    Unlabelled windows are chosen, at random, only for what labelled ones leave of ``n``.
-
-    Args:
-        windows: of training subjects, labelled or not.
-        n: number of windows in all, at most.
-        seed: of the choice.
-
-    Raises:
-        InputError: there is no window.
-    """
-    if not len(windows):
-        raise InputError("`representative` must hold at least one window. Received: none.")
-    rng = np.random.default_rng(seed)
-    present = np.unique(windows.y[windows.labelled])
-    per_class = max(1, n // max(1, len(present)))
-    chosen = [rng.permutation(np.flatnonzero(windows.y == label))[:per_class] for label in present]
-    rest = max(0, n - sum(map(len, chosen)))
-    chosen.append(rng.permutation(np.flatnonzero(~windows.labelled))[:rest])
-    return windows.take(np.sort(np.concatenate(chosen)))
-
-
-def convert_int8(network: keras.Model, representative: NDArray[np.float32]) -> bytes:
-    """Return the network as one int8 .tflite with int8 inputs and outputs and a static batch of 1.
+    The same network and windows give the same bytes, in any process.
 
     Args:
-        network: a functional model with one input and named outputs.
-        representative: (n, ...) normalised windows on which activation ranges are observed.
+        network: a functional model with named outputs.
+        representative: (n, ...) normalised windows on which the ranges of activations are observed, for
+            integer kinds; with several inputs a tuple of arrays in their order, or arrays by input name. Not
+            read for a network that carries its own ranges (`quantize_aware`), nor for the other kinds.
+        quantization: a kind's name, or an object with its options.
 
     Raises:
-        InputError: the network has a rolled recurrent layer, an operator without an int8 form, or one that
-            TFLite does not have.
+        InputError: the network has a rolled recurrent layer, a dynamic shape, an operator without the form
+            asked for, or one that TFLite does not have; it is too large; a weight is not finite; or the
+            representative windows do not fit it.
         RunError: the converter crashed or took longer than 15 minutes.
+
+    Example:
+        ```python
+        whole = convert(model.network, windows, Quantization("int16", io="float32"))
+        ```
     """
-    _refuse_rolled_recurrence(network)
+    kind = as_quantization(quantization)
+    check_convertible(network)
+    windows = _observed(network, representative, kind)
     with tempfile.TemporaryDirectory(prefix="mexit-convert-") as folder:
         workshop = Path(folder)
-        # With a dynamic batch the converter emits SPACE_TO_BATCH_ND for dilations, which TFLM computes
-        # wrongly without an error; with a static batch of 1 it fuses them.
-        specification = keras.InputSpec(shape=(1, *network.inputs[0].shape[1:]), dtype="float32")
-        network.export(
-            str(workshop / converter_child.SAVED_MODEL),
-            format="tf_saved_model",
-            input_signature=[specification],
-            verbose=False,
+        _export(network, workshop / converter_child.SAVED_MODEL)
+        (workshop / converter_child.REQUEST).write_text(json.dumps(asdict(kind)), encoding="utf-8")
+        if windows is not None:
+            # With a prefix: an input may be named like an argument of this function.
+            arrays = {converter_child.INPUT + name: values for name, values in windows.items()}
+            np.savez(workshop / converter_child.REPRESENTATIVE, allow_pickle=False, **arrays)
+        content = _converted(network, workshop, kind)
+    if kind.is_integer:
+        if not kind.per_channel and not _passes(content, kind):
+            raise InputError(
+                "`per_channel` must be True for this network: with one scale per tensor the converter leaves "
+                f"operators of it in float. Received: {kind}."
+            )
+        audit(
+            content,
+            kind.kind.upper(),
+            float_ends=kind.io == "float32",
+            layer_of=lambda tensor: layer_of(network, tensor),
         )
-        np.save(workshop / converter_child.REPRESENTATIVE, representative.astype(np.float32))
-        content = _run_child(workshop, converter_child.MLIR)
-        if is_int8(content):
-            return content
-        # The converter's MLIR quantizer gives up on some graphs, among them a residual sum that feeds both a
-        # head and a convolution, and leaves float operators without a word. Its older one takes these.
-        content = _run_child(workshop, converter_child.LEGACY)
-    audit_int8(content)
     return content
 
 
-def _refuse_rolled_recurrence(network: keras.Model) -> None:
-    for layer in network._flatten_layers():
-        if isinstance(layer, keras.layers.RNN) and not getattr(layer, "unroll", False):
-            raise InputError(
-                "`network` must consist of layers that have an int8 form. Received: the recurrent layer "
-                f"{layer.name!r} ({type(layer).__name__}). Use `unroll=True`, or a convolutional network."
-            )
+def _converted(network: keras.Model, workshop: Path, kind: Quantization) -> bytes:
+    """Run the converter, and once more where it leaves floats behind that its older quantizer does not.
 
+    The newer one (MLIR) gives up on some graphs, among them a residual sum that feeds both a head and a
+    convolution, and leaves float operators without a word. For int16 there is only the older one.
 
-def _run_child(workshop: Path, quantizer: str) -> bytes:
-    """Run the converter in a process of its own and return what it wrote."""
-    command = [sys.executable, str(Path(converter_child.__file__)), str(workshop), quantizer]
+    Raises:
+        InputError: an operator has no form of this kind, with the layer it came from, where that is known; or
+            the network has control flow.
+        RunError: the converter crashed.
+    """
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise RunError(f"The TFLite converter did not finish within {TIMEOUT_S} seconds.") from None
-    refusal = workshop / converter_child.REFUSAL
-    if done.returncode == converter_child.REFUSED and refusal.is_file():
+        content = converter.run_child(workshop, converter_child.MLIR)
+    except converter.Refusal as refusal:
+        raise refused(network, refusal.operators, kind.kind) from refusal
+    n_subgraphs = len(parse(content).subgraphs)
+    if n_subgraphs != 1:
         raise InputError(
-            "`network` must consist of operators that have an int8 form in TFLite. "
-            f"Received: {refusal.read_text('utf-8')} Replace the layer that makes it."
+            "`network` must have no loops or branches in its layers, which the stages cannot be cut around. "
+            f"Received: one that becomes {n_subgraphs} subgraphs. Unroll the loop."
         )
-    if done.returncode != 0:
-        raise RunError(
-            f"The TFLite converter crashed ({_reason(done.returncode)}). Nothing was written. "
-            f"Its last words: {done.stderr.strip()[-400:] or 'none'}"
-        )
-    return (workshop / converter_child.MODEL).read_bytes()
+    observed = (workshop / converter_child.REPRESENTATIVE).is_file()
+    if kind.kind == "int8" and observed and not _passes(content, kind):
+        # What the older one cannot take either is told from what the newer one left, which names the layer.
+        with suppress(InputError, RunError):
+            content = converter.run_child(workshop, converter_child.LEGACY)
+    return content
 
 
-def _reason(returncode: int) -> str:
-    if returncode < 0:
-        return f"killed by signal {signal.Signals(-returncode).name}"
-    return f"exit status {returncode}"
+def _passes(content: bytes, kind: Quantization) -> bool:
+    return is_integer(content, kind.kind.upper(), float_ends=kind.io == "float32")
+
+
+def _observed(
+    network: keras.Model, representative: Representative | None, kind: Quantization
+) -> dict[str, NDArray[Any]] | None:
+    """Return the windows to observe by input name; None where no range is to be observed.
+
+    Raises:
+        InputError: they are needed and missing, or do not fit the network.
+    """
+    if _carries_ranges(network):
+        if kind.kind != "int8" or not kind.per_channel:
+            raise InputError(
+                "`quantization` must be 'int8', per channel, for a network that carries its own ranges. "
+                f"Received: {kind}."
+            )
+        return None
+    if not kind.is_integer:
+        return None
+    if representative is None:
+        raise InputError(
+            f"`representative` must hold windows to observe ranges on, for {kind.kind!r}. Received: None. "
+            "Give normalised training windows; only a network of `quantize_aware` carries its own ranges."
+        )
+    return representative_arrays(network, representative)
+
+
+def _carries_ranges(network: keras.Model) -> bool:
+    from mexit_edge.compress.fake_quant import carries_ranges
+
+    return carries_ranges(network)
+
+
+def _export(network: keras.Model, folder: Path) -> None:
+    """Write the network as a saved model whose inputs have a static batch of 1.
+
+    With a dynamic batch the converter emits SPACE_TO_BATCH_ND for dilations, which TFLM computes wrongly
+    without an error; with a static batch of 1 it fuses them.
+    """
+
+    def specification(tensor: Any, **name: str) -> keras.InputSpec:
+        return keras.InputSpec(shape=(1, *tensor.shape[1:]), dtype="float32", **name)
+
+    if len(network.inputs) == 1:
+        signature: Any = specification(network.inputs[0])
+    else:
+        signature = keras.tree.map_structure(
+            lambda tensor: specification(tensor, name=tensor.name), network.input
+        )
+    network.export(str(folder), format="tf_saved_model", input_signature=[signature], verbose=False)

@@ -19,7 +19,10 @@ from mexit_edge.bundle import (
     TensorSpec,
     Training,
 )
-from mexit_edge.compress.convert import convert_int8, representative_sample
+from mexit_edge.compress.convert import convert
+from mexit_edge.compress.convertible import check_convertible
+from mexit_edge.compress.quantization import Quantization, as_quantization
+from mexit_edge.compress.representative import representative_arrays, representative_sample
 from mexit_edge.errors import InputError
 from mexit_edge.estimate import total_live_macs, total_macs
 from mexit_edge.files import sha256
@@ -27,7 +30,7 @@ from mexit_edge.models.heads import exit_names
 from mexit_edge.regimes import MultiExitModel
 from mexit_edge.runtime import arena_bytes, fixed_point_affine
 from mexit_edge.signals import Normalisation, Sensor, Windows
-from mexit_edge.signals.windows import as_array, class_names, refuse_non_finite
+from mexit_edge.signals.windows import class_names
 from mexit_edge.tflite import CutStage, Tensor, cut_at_exits
 
 PACKAGES = ("mexit-edge", "tensorflow", "keras", "ai-edge-litert", "tflite-micro", "numpy")
@@ -37,10 +40,12 @@ def export(
     model: MultiExitModel | keras.Model,
     representative: Windows | NDArray[np.float32],
     *,
+    quantization: str | Quantization = "int8",
     name: str = "model",
     sensor: Sensor | None = None,
     classes: Sequence[str] | None = None,
     training: Training | None = None,
+    seed: int = 0,
 ) -> Bundle:
     """Quantize a network to int8 as one model, cut it into stages and describe them.
 
@@ -50,38 +55,59 @@ def export(
         model: a `MultiExitModel`, or a functional network with outputs ``exit_01``, ...
         representative: training windows; a class-balanced choice of them is used. An array is taken as it is,
             (n, time, channels) as the network takes it.
+        quantization: ``"int8"``, per channel or per tensor; bundles have int8 inputs and outputs.
         name: of the bundle.
         sensor: what the windows are; known from `Windows`, needed with arrays only if more than shapes is
             to be known.
         classes: name per class; known from `Windows`.
         training: where the network came from, for the manifest; a `MultiExitModel` knows it.
+        seed: of the choice of representative windows.
 
     Raises:
-        InputError: the network cannot become int8, has no named exits, or the windows, sensor or classes do
-            not fit it.
+        InputError: the network cannot become int8, has no named exits or several inputs, or the windows,
+            sensor or classes do not fit it.
         RunError: the converter crashed.
     """
+    return export_with_whole(
+        model,
+        representative,
+        quantization=quantization,
+        name=name,
+        sensor=sensor,
+        classes=classes,
+        training=training,
+        seed=seed,
+    )[0]
+
+
+def export_with_whole(
+    model: MultiExitModel | keras.Model,
+    representative: Windows | NDArray[np.float32],
+    *,
+    quantization: str | Quantization = "int8",
+    name: str = "model",
+    sensor: Sensor | None = None,
+    classes: Sequence[str] | None = None,
+    training: Training | None = None,
+    seed: int = 0,
+) -> tuple[Bundle, bytes]:
+    """Return what `export` does, and the whole int8 .tflite that the stages were cut from.
+
+    Args and Raises: see `export`.
+    """
+    kind = _refuse_other_than_int8(quantization)
     network = model.network if isinstance(model, MultiExitModel) else model
     exits = exit_names(network, "model")
-    normalisation = model.normalisation if isinstance(model, MultiExitModel) else None
-    if training is None and isinstance(model, MultiExitModel):
-        training = model.provenance
+    check_convertible(network)
+    expected = _window_shape(network)
+    normalisation = None
+    if isinstance(model, MultiExitModel):
+        normalisation, training = model.normalisation, training or model.provenance
     if isinstance(representative, Windows):
         sensor, classes = sensor or representative.sensor, classes or representative.classes
         normalisation = normalisation or Normalisation.identity(sensor.n_channels)
-        windows = normalisation.apply(representative_sample(representative).x)
-    else:
-        windows = as_array(representative, "representative")
-    expected = tuple(network.inputs[0].shape[1:])
-    if windows.dtype.kind not in "iuf" or windows.shape[1:] != expected or len(expected) != 2:
-        raise InputError(
-            f"`representative` must hold windows of the network's shape {expected}, (time, channels). "
-            f"Received: {windows.shape[1:]}, {windows.dtype}."
-        )
-    windows = windows.astype(np.float32)
-    if not len(windows):
-        raise InputError("`representative` must hold at least one window. Received: none.")
-    refuse_non_finite(windows, "`representative`")
+        representative = normalisation.apply(representative_sample(representative, seed=seed).x)
+    windows = representative_arrays(network, representative)
     sensor = sensor or Sensor.plain(expected[1], expected[0])
     if sensor.shape != expected:
         raise InputError(
@@ -93,8 +119,9 @@ def export(
         raise InputError(
             f"`classes` needs one name per logit ({n_classes}). Received: {len(names)} ({', '.join(names)})."
         )
-    return bundle_from_whole(
-        convert_int8(network, windows),
+    whole = convert(network, windows, kind)
+    bundle = bundle_from_whole(
+        whole,
         exits=exits,
         name=name,
         sensor=sensor,
@@ -102,6 +129,39 @@ def export(
         classes=names,
         training=training or Training(),
     )
+    return bundle, whole
+
+
+def _refuse_other_than_int8(quantization: str | Quantization) -> Quantization:
+    kind = as_quantization(quantization)
+    if (kind.kind, kind.io) != ("int8", "int8"):
+        raise InputError(
+            "`quantization` of a bundle must be 'int8' with int8 inputs and outputs. "
+            f"Received: {kind.kind!r} with {kind.io} inputs and outputs. Bundles hold nothing else; "
+            "`mexit_edge.compress.convert` and `mexit cut` take every kind."
+        )
+    return kind
+
+
+def _window_shape(network: keras.Model) -> tuple[int, int]:
+    """Return (time, channels) of a network's one input.
+
+    Raises:
+        InputError: it has several, or one that is no window.
+    """
+    names = [tensor.name for tensor in network.inputs]
+    if len(names) != 1:
+        raise InputError(
+            f"`model` must have one input to become a bundle. Received: {len(names)} ({', '.join(names)}). "
+            "Join them into one window with `mexit_edge.models.join_inputs`."
+        )
+    shape = tuple(network.inputs[0].shape[1:])
+    if len(shape) != 2:
+        raise InputError(
+            f"`model` must take windows (time, channels) to become a bundle. Received: an input {shape}. "
+            "Put a `Reshape` before its first layer."
+        )
+    return shape[0], shape[1]
 
 
 def bundle_from_whole(

@@ -123,7 +123,9 @@ class SaveCheckpoint(keras.callbacks.Callback):
 
 def network_facts(network: keras.Model) -> list[list[Any]]:
     """Return shape and path of each variable, without the numbers that Keras counts through a session."""
-    return [[*variable.shape, re.sub(r"_\d+(?=/)", "", variable.path)] for variable in network.variables]
+    return [
+        [*variable.shape, re.sub(r"_\d+(?=[a-z_]*/)", "", variable.path)] for variable in network.variables
+    ]
 
 
 def training_facts(model: Any, epochs: int) -> dict[str, Any]:

@@ -1,0 +1,111 @@
+"""A functional Keras network as a list of calls on numbered tensors, nested networks taken apart."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from mexit_edge.errors import InputError
+from mexit_edge.models.layer_calls import LayerCall, layer_calls
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a layer.
+
+    Args:
+        layer: the Keras layer, or operation of `keras.ops`; one that is shared has several calls.
+        inputs: numbers of the tensors that go in.
+        output: number of the tensor that comes out.
+        arguments: of the call, as Keras keeps them.
+    """
+
+    layer: Any
+    inputs: tuple[int, ...]
+    output: int
+    arguments: Any
+
+    @property
+    def name(self) -> str:
+        """Name of the layer, unique in the whole network."""
+        return str(self.layer.name)
+
+
+@dataclass(eq=False)
+class FlatGraph:
+    """Calls in an order in which they can run; tensors are numbers.
+
+    Args:
+        network: a functional or built Sequential model.
+
+    Attributes:
+        inputs: tensor per input of the network.
+        outputs: structure of the network's outputs, with tensors for leaves.
+        calls: in order.
+        shapes: shape per tensor, the batch first.
+        consumers: calls that read a tensor.
+
+    Raises:
+        InputError: it is no such model, or a layer has several outputs.
+    """
+
+    network: keras.Model
+    calls: list[Call] = field(default_factory=list)
+    shapes: dict[int, tuple[int | None, ...]] = field(default_factory=dict)
+    consumers: dict[int, list[Call]] = field(default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        whole = layer_calls(self.network, "network")
+        self._numbers: dict[int, int] = {}
+        # A tensor's number is looked up by its id: it must not be collected before the last one has its own.
+        self._tensors: list[Any] = []
+        self.inputs = [self._number(tensor) for tensor in whole.flat_inputs]
+        for call in whole.calls:
+            self._add(call)
+        self.outputs = keras.tree.map_structure(self._number, whole.outputs)
+
+    @property
+    def output_numbers(self) -> set[int]:
+        """Tensors that are outputs of the network."""
+        return set(keras.tree.flatten(self.outputs))
+
+    def calls_of(self, layer: Any) -> list[Call]:
+        """Return all calls of a layer."""
+        return [call for call in self.calls if call.layer is layer]
+
+    def only_consumer(self, number: int) -> Call | None:
+        """Return the one call that reads a tensor; None for several, or for an output of the network."""
+        readers = self.consumers[number]
+        return readers[0] if len(readers) == 1 and number not in self.output_numbers else None
+
+    def _add(self, call: LayerCall) -> None:
+        if len(call.outputs) != 1:
+            raise InputError(
+                "`network` must consist of layers with one output. Received: the layer "
+                f"{call.name!r} ({type(call.layer).__name__}) with {len(call.outputs)}."
+            )
+        output = call.outputs[0]
+        inputs = tuple(self._number(tensor) for tensor in call.inputs)
+        history = output._keras_history
+        arguments = history.operation._inbound_nodes[history.node_index].arguments
+        flat = Call(call.layer, inputs, self._number(output), arguments)
+        self.calls.append(flat)
+        for number in inputs:
+            self.consumers[number].append(flat)
+
+    def _number(self, tensor: Any) -> int:
+        if id(tensor) not in self._numbers:
+            self._numbers[id(tensor)] = len(self._tensors)
+            self.shapes[len(self._tensors)] = tuple(tensor.shape)
+            self._tensors.append(tensor)
+        return self._numbers[id(tensor)]
+
+
+def copy_random_state(new: Any, old: Any) -> None:
+    """Let a copy of a layer that draws at random go on where the layer stands."""
+    generator, before = (getattr(layer, "seed_generator", None) for layer in (new, old))
+    if generator is not None and before is not None:
+        generator.state.assign(before.state)

@@ -1,0 +1,294 @@
+"""A network as int8 kernels see it: batch normalization folded away, 1-D layers as 2-D ones of height 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from mexit_edge.compress.flat_graph import Call, FlatGraph, copy_random_state
+from mexit_edge.compress.folding_rules import refused, rule_of
+from mexit_edge.errors import InputError
+
+layers = keras.layers
+Array = NDArray[np.float32]
+
+KERNEL_LAYERS = (
+    layers.Conv1D,
+    layers.Conv2D,
+    layers.DepthwiseConv1D,
+    layers.DepthwiseConv2D,
+    layers.SeparableConv1D,
+    layers.SeparableConv2D,
+    layers.Dense,
+)
+_NOT_KERNEL_LAYERS = (layers.Conv1DTranspose, layers.Conv2DTranspose)
+
+
+def fold(network: keras.Model) -> keras.Model:
+    """Return a float network that computes the same with fewer and simpler layers.
+
+    Batch normalization is folded into the convolution or dense layer before it, or becomes a depthwise
+    convolution of kernel 1 where there is none. Layers on (time, channels) become 2-D ones of height 1, a
+    separable convolution becomes two layers, causal padding a layer of its own, and so does every activation.
+    Nested networks are taken apart. Inputs and outputs stay as they are, and layers keep their names; a layer
+    that is used twice is still one layer. Regularisers are left behind: they are made for unfolded kernels.
+
+    Args:
+        network: a functional or built Sequential model on (time, channels), (height, width, channels) or
+            (features,).
+
+    Raises:
+        InputError: names the layer that has no such form, with what to do instead.
+    """
+    return _Folder(FlatGraph(network)).result()
+
+
+class _Folder:
+    def __init__(self, graph: FlatGraph) -> None:
+        self.graph = graph
+        self.tensors: dict[int, Any] = {}
+        self.made: dict[tuple[int, str], Any] = {}
+        self.norm_of = self._norms_to_fold()
+
+    def result(self) -> keras.Model:
+        network = self.graph.network
+        inputs = [
+            keras.Input(tensor.shape[1:], name=tensor.name, dtype=tensor.dtype) for tensor in network.inputs
+        ]
+        for number, tensor, old in zip(self.graph.inputs, inputs, network.inputs, strict=True):
+            rank = len(old.shape)
+            if None in old.shape[1:] or rank not in (2, 3, 4):
+                raise InputError(
+                    "`network` must take inputs of static shape (time, channels), (height, width, channels) "
+                    f"or (features,). Received: {old.name!r} of shape {old.shape[1:]}."
+                )
+            at_height_1 = layers.Reshape((1, *old.shape[1:]), name=f"{old.name}_at_height_1")
+            self.tensors[number] = at_height_1(tensor) if rank == 3 else tensor
+        for call in self.graph.calls:
+            self.tensors[call.output] = self._run(call)
+        structure = keras.tree.pack_sequence_as(network.input, inputs)
+        return keras.Model(
+            structure, keras.tree.map_structure(self._output, self.graph.outputs), name=network.name
+        )
+
+    def _output(self, number: int) -> Any:
+        tensor = self.tensors[number]
+        if len(self.graph.shapes[number]) != 3:
+            return tensor
+        return layers.Reshape(tensor.shape[2:])(tensor)
+
+    def _run(self, call: Call) -> Any:
+        """Return what a call becomes, on tensors of height 1."""
+        inputs = [self.tensors[number] for number in call.inputs]
+        layer = call.layer
+        if isinstance(layer, KERNEL_LAYERS) and not isinstance(layer, _NOT_KERNEL_LAYERS):
+            return self._kernel_layer(call, inputs[0])
+        if isinstance(layer, layers.BatchNormalization):
+            before = self.norm_of.get(call.inputs[0])
+            return inputs[0] if before is layer else self._lone_norm(call, inputs[0])
+        rule = rule_of(layer)
+        if rule is None:
+            raise refused(call)
+        return rule(self, call, inputs)
+
+    def once(self, call: Call, make: Callable[[], Any], part: str = "") -> Any:
+        """Return the new layer for a part of an old one, made at the first of its calls."""
+        key = (id(call.layer), part)
+        if key not in self.made:
+            self.made[key] = make()
+            self.made[key].trainable = getattr(call.layer, "trainable", True)
+            copy_random_state(self.made[key], call.layer)
+        return self.made[key]
+
+    def rank(self, number: int) -> int:
+        """Return the rank of a tensor of the old network, the batch included."""
+        return len(self.graph.shapes[number])
+
+    def shape(self, number: int) -> tuple[int | None, ...]:
+        """Return the shape of a tensor of the old network, the batch first."""
+        return self.graph.shapes[number]
+
+    def _norms_to_fold(self) -> dict[int, Any]:
+        """Return the batch normalization that folds into the layer that makes a tensor, by tensor.
+
+        A layer that is called several times has one kernel: all its calls must go to one normalization.
+        """
+        found: dict[int, Any] = {}
+        for call in self.graph.calls:
+            layer = call.layer
+            if not isinstance(layer, KERNEL_LAYERS) or _name_of(layer.activation) != "linear":
+                continue
+            outputs = [one.output for one in self.graph.calls_of(layer)]
+            readers = [self.graph.only_consumer(number) for number in outputs]
+            norms = {id(reader.layer): reader.layer for reader in readers if reader is not None}
+            norm = next(iter(norms.values()), None)
+            if None in readers or len(norms) != 1 or not isinstance(norm, layers.BatchNormalization):
+                continue
+            found.update(dict.fromkeys(outputs, norm))
+        return found
+
+    def _kernel_layer(self, call: Call, tensor: Any) -> Any:
+        """Return what a convolution or dense layer becomes, with the normalization behind it."""
+        layer = call.layer
+        is_1d = self.rank(call.inputs[0]) == 3
+        if (
+            getattr(layer, "data_format", "channels_last") != "channels_last"
+            or getattr(layer, "groups", 1) != 1
+        ):
+            raise refused(call, "Use channels_last and groups=1.")
+        norm = self.norm_of.get(call.output)
+        rank = self.rank(call.output)
+        kernels, bias = _weights(layer, rank)
+        scale, shift = (np.ones(1, np.float32),) * 2 if norm is None else _affine(norm, call, rank)
+        bias = bias if norm is None else bias * scale + shift
+        tensor, options = self._placed(call, tensor, is_1d)
+        if isinstance(layer, layers.SeparableConv1D | layers.SeparableConv2D):
+            depthwise, pointwise = kernels
+            tensor = self._weighted(
+                call,
+                tensor,
+                depthwise,
+                np.zeros(depthwise.shape[2] * depthwise.shape[3]),
+                options,
+                "depthwise",
+            )
+            tensor = self._weighted(call, tensor, pointwise * scale, bias, {}, "")
+        elif isinstance(layer, layers.DepthwiseConv1D | layers.DepthwiseConv2D):
+            scales = np.broadcast_to(scale, bias.shape).reshape(kernels[0].shape[2:])
+            tensor = self._weighted(call, tensor, kernels[0] * scales, bias, options, "depthwise")
+        else:
+            tensor = self._weighted(call, tensor, kernels[0] * scale, bias, options, "")
+        return self.activated(call, tensor, layer.activation)
+
+    def _weighted(
+        self, call: Call, tensor: Any, kernel: Array, bias: Array, options: dict[str, Any], part: str
+    ) -> Any:
+        """Call the convolution or dense layer of these weights."""
+        is_separable = isinstance(call.layer, layers.SeparableConv1D | layers.SeparableConv2D)
+        name = f"{call.name}_{part}" if is_separable and part else call.name
+
+        def make() -> Any:
+            new: Any
+            if kernel.ndim == 2:
+                new = layers.Dense(kernel.shape[1], name=name)
+            elif part == "depthwise":
+                new = layers.DepthwiseConv2D(
+                    kernel.shape[:2], depth_multiplier=kernel.shape[3], name=name, **options
+                )
+            else:
+                new = layers.Conv2D(kernel.shape[3], kernel.shape[:2], name=name, **options)
+            new.build(tensor.shape)
+            new.set_weights([kernel, bias])
+            return new
+
+        return self.once(call, make, part)(tensor)
+
+    def _placed(self, call: Call, tensor: Any, is_1d: bool) -> tuple[Any, dict[str, Any]]:
+        """Return the input, padded where the layer pads causally, with 2-D options of stride and padding."""
+        layer = call.layer
+        if isinstance(layer, layers.Dense):
+            return tensor, {}
+        strides, dilation = tuple(layer.strides), tuple(layer.dilation_rate)
+        padding = layer.padding
+        if is_1d:
+            if padding == "causal":
+                left = dilation[0] * (layer.kernel_size[0] - 1)
+                pad = self.once(
+                    call,
+                    lambda: layers.ZeroPadding2D(((0, 0), (left, 0)), name=f"{call.name}_causal"),
+                    "causal",
+                )
+                tensor, padding = pad(tensor), "valid"
+            is_depthwise = not isinstance(layer, layers.Conv1D)
+            # TensorFlow's depthwise convolution wants equal strides; at height 1 the first one moves nothing.
+            strides = (strides[0] if is_depthwise else 1, strides[0])
+            dilation = (1, dilation[0])
+        return tensor, {"strides": strides, "padding": padding, "dilation_rate": dilation}
+
+    def activated(self, call: Call, tensor: Any, activation: Any) -> Any:
+        """Return the activation of a tensor, as a layer of its own."""
+        name = _name_of(activation)
+        if name == "linear":
+            return tensor
+        make = _activation_layer(activation)
+        if make is None:
+            raise refused(call, "Use relu, relu6, leaky_relu, sigmoid or tanh.")
+        own_name = call.name if not isinstance(call.layer, KERNEL_LAYERS) else f"{call.name}_{name}"
+        return self.once(call, lambda: make(own_name), "activation")(tensor)
+
+    def _lone_norm(self, call: Call, tensor: Any) -> Any:
+        """Return a batch normalization with nothing to fold into, as a depthwise convolution of kernel 1."""
+        scale, shift = _affine(call.layer, call, self.rank(call.output))
+        n_channels = len(scale)
+        kernel = scale.reshape(1, 1, n_channels, 1)
+        if self.rank(call.inputs[0]) != 2:
+            return self._weighted(call, tensor, kernel, shift, {}, "depthwise")
+        up = self.once(call, lambda: layers.Reshape((1, 1, n_channels), name=f"{call.name}_up"), "up")
+        down = self.once(call, lambda: layers.Flatten(name=f"{call.name}_down"), "down")
+        return down(self._weighted(call, up(tensor), kernel, shift, {}, "depthwise"))
+
+
+def _weights(layer: Any, rank: int) -> tuple[list[Array], Array]:
+    """Return kernels as the 2-D form has them, (features, units) or (height, width, ...), and the bias."""
+    arrays = [np.asarray(weight, np.float32) for weight in layer.get_weights()]
+    bias = arrays.pop() if layer.use_bias else None
+    if isinstance(layer, layers.Conv1D | layers.DepthwiseConv1D | layers.SeparableConv1D):
+        arrays = [kernel[None] for kernel in arrays]
+    elif isinstance(layer, layers.Dense) and rank > 2:
+        arrays = [arrays[0][None, None]]
+    is_depthwise = isinstance(layer, layers.DepthwiseConv1D | layers.DepthwiseConv2D)
+    channels = arrays[-1].shape[2:] if is_depthwise else arrays[-1].shape[-1:]
+    return arrays, np.zeros(int(np.prod(channels)), np.float32) if bias is None else bias
+
+
+def _affine(norm: Any, call: Call, rank: int) -> tuple[Array, Array]:
+    """Return factor and summand per channel of a batch normalization at inference."""
+    if norm.axis not in (-1, rank - 1):
+        raise refused(call, "Normalise the last axis.")
+    variance, mean = (np.asarray(one, np.float64) for one in (norm.moving_variance, norm.moving_mean))
+    scale = 1 / np.sqrt(variance + norm.epsilon)
+    if norm.scale:
+        scale = scale * np.asarray(norm.gamma, np.float64)
+    shift = -mean * scale
+    if norm.center:
+        shift = shift + np.asarray(norm.beta, np.float64)
+    return scale.astype(np.float32), shift.astype(np.float32)
+
+
+def _name_of(activation: Any) -> str:
+    """Return the name of an activation: a function, a layer or None."""
+    if activation is None:
+        return "linear"
+    return str(
+        getattr(activation, "__name__", None) or getattr(activation, "name", type(activation).__name__)
+    )
+
+
+def _activation_layer(activation: Any) -> Callable[[str], Any] | None:
+    """Return what makes the layer of an activation under a name; None for one without an int8 form."""
+    if isinstance(activation, layers.Activation):
+        return _activation_layer(activation.activation)
+    if isinstance(activation, layers.ReLU):
+        if activation.threshold or activation.max_value not in (None, 6):
+            return None
+        if activation.negative_slope:
+            slope = float(activation.negative_slope)
+            return None if activation.max_value else lambda name: layers.LeakyReLU(slope, name=name)
+        return lambda name: layers.ReLU(activation.max_value, name=name)
+    if isinstance(activation, layers.LeakyReLU):
+        return lambda name: layers.LeakyReLU(activation.negative_slope, name=name)
+    if isinstance(activation, layers.Softmax):
+        return (lambda name: layers.Activation("softmax", name=name)) if activation.axis == -1 else None
+    makers: dict[str, Callable[[str], Any]] = {
+        "relu": lambda name: layers.ReLU(name=name),
+        "relu6": lambda name: layers.ReLU(6, name=name),
+        "leaky_relu": lambda name: layers.LeakyReLU(0.2, name=name),
+        "sigmoid": lambda name: layers.Activation("sigmoid", name=name),
+        "tanh": lambda name: layers.Activation("tanh", name=name),
+        "softmax": lambda name: layers.Activation("softmax", name=name),
+    }
+    return makers.get(_name_of(activation))

@@ -1,0 +1,66 @@
+"""Activations of Keras 3 in tf_keras, where some have another name or none, and one is another function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from mexit_edge.errors import InputError
+
+Call = Callable[[Any], Any]
+
+
+def no_such_option(layer: Any, option: str, value: object) -> InputError:
+    """Make the error for an option of a layer that has no counterpart in tf_keras."""
+    return InputError(
+        f"`network` must keep to options that tf_keras has. Received: {option}={value!r} in the layer "
+        f"{layer.name!r} ({type(layer).__name__})."
+    )
+
+
+def _hard_sigmoid(k: Any, name: str) -> tuple[Call, ...]:
+    # tf_keras' own hard_sigmoid is another function (0.2 x + 0.5).
+    return (k.Rescaling(1 / 6, 0.5, name=f"{name}_shifted"), k.ReLU(max_value=1.0, name=f"{name}_clipped"))
+
+
+def _hard_silu(k: Any, name: str) -> tuple[Call, ...]:
+    shifted, clipped = _hard_sigmoid(k, name)
+    multiply = k.Multiply(name=f"{name}_gated")
+    return (lambda x: multiply([x, clipped(shifted(x))]),)
+
+
+_SAME_ACTIVATIONS = {
+    **{name: name for name in ("linear", "relu", "sigmoid", "tanh", "softmax", "softplus", "softsign")},
+    **{name: name for name in ("elu", "selu", "exponential", "mish", "gelu")},
+    "silu": "swish",
+}
+_BUILT_ACTIVATIONS: dict[str, Callable[[Any, str], tuple[Call, ...]]] = {
+    "relu6": lambda k, name: (k.ReLU(max_value=6.0, name=name),),
+    "leaky_relu": lambda k, name: (k.LeakyReLU(alpha=0.2, name=name),),
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_silu": _hard_silu,
+}
+
+
+def activation_of(layer: Any, k: Any, name: str) -> tuple[str, tuple[Call, ...]]:
+    """Return a layer's activation as tf_keras has it: by name, and as layers where the name does not do.
+
+    Args:
+        layer: of Keras 3, with or without an activation.
+        k: `tf_keras.layers`.
+        name: of the new layer.
+
+    Raises:
+        InputError: tf_keras has no such activation.
+    """
+    function = getattr(layer, "activation", None) or keras.activations.linear
+    activation = getattr(function, "__name__", type(function).__name__)
+    if getattr(keras.activations, activation, None) is not function:
+        raise no_such_option(layer, "activation", activation)
+    if activation in _SAME_ACTIVATIONS:
+        return _SAME_ACTIVATIONS[activation], ()
+    if activation in _BUILT_ACTIVATIONS:
+        return "linear", _BUILT_ACTIVATIONS[activation](k, f"{name}_{activation}")
+    raise no_such_option(layer, "activation", activation)

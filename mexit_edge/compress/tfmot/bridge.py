@@ -1,0 +1,155 @@
+"""A network of Keras 3 as one of tf_keras, and its weights back.
+
+TensorFlow Model Optimization takes neither networks of Keras 3 nor 1-D convolutions, and does not always say
+so: `cluster_weights` returns None for the former.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from mexit_edge.compress.tfmot.extra import load_extra
+from mexit_edge.compress.tfmot.layers import Translated, translate
+from mexit_edge.errors import InputError
+from mexit_edge.models.heads import exit_names
+from mexit_edge.models.layer_calls import layer_calls
+
+
+@dataclass(frozen=True, eq=False)
+class Bridged:
+    """A network and its twin in tf_keras.
+
+    Args:
+        network: of Keras 3, never changed.
+        twin: functional model of tf_keras with the same inputs, and a list of logits, exit 1 first. Inside it
+            is NHWC, of height 1 where the network is 1-D.
+        exits: names of the exits.
+        pairs: layers with weights, as (layer of the network, name of the twin's).
+    """
+
+    network: keras.Model
+    twin: Any
+    exits: tuple[str, ...]
+    pairs: tuple[tuple[Any, str], ...]
+
+    def back(self, twin: Any) -> keras.Model:
+        """Return a copy of the network with the weights of a twin.
+
+        Args:
+            twin: ours, or one whose layers have the same names.
+        """
+        arrays = {
+            id(variable): array.reshape(variable.shape)
+            for layer, name in self.pairs
+            for variable, array in zip(layer.weights, twin.get_layer(name).get_weights(), strict=True)
+        }
+        # Not by `clone_model`, which renames inputs.
+        copy = type(self.network).from_config(self.network.get_config())
+        copy.set_weights([arrays[id(variable)] for variable in self.network.weights])
+        return copy
+
+
+def bridge(network: keras.Model) -> Bridged:
+    """Rebuild a network of Keras 3 in tf_keras, with copies of its weights.
+
+    Regularisers and constraints stay behind.
+
+    Args:
+        network: a functional model with outputs ``exit_01``, ...; nested models and shared layers may be
+            part of it.
+
+    Raises:
+        InputError: it is no such model, an input's shape is not fixed or not of rank 2 to 4, or a layer is
+            unknown to the bridge, by name.
+        MissingExtraError: the [compress] extra is not installed.
+    """
+    exits = exit_names(network)
+    tf_keras = load_extra().keras
+    work = _Translation(tf_keras)
+    inputs, tensors = [], []
+    for tensor in network.inputs:
+        shape = tuple(tensor.shape[1:])
+        if None in shape or not 1 <= len(shape) <= 3:
+            raise InputError(
+                "`network` must have inputs of fixed shape: (features,), (time, channels) or (height, width, "
+                f"channels). Received: {shape} for {tensor.name!r}."
+            )
+        inputs.append(tf_keras.Input(shape, name=work.free_name(tensor.name)))
+        # Named, lest a name of tf_keras' own choice be that of one of the network's layers.
+        high = tf_keras.layers.Reshape((1, *shape), name=work.free_name(f"{tensor.name}_high"))
+        tensors.append(high(inputs[-1]) if len(shape) == 2 else inputs[-1])
+    outputs = work.run(network, tensors)
+    logits = [outputs[exit_] for exit_ in exits]
+    twin = tf_keras.Model(inputs, logits, name=work.free_name(f"{network.name}_twin"))
+    return Bridged(network, twin, exits, tuple(work.pairs()))
+
+
+def _ids(tensors: Sequence[Any]) -> list[int]:
+    return [id(tensor) for tensor in tensors]
+
+
+class _Translation:
+    """Goes through the graph of a network, call by call."""
+
+    def __init__(self, tf_keras: Any) -> None:
+        self._tf_keras = tf_keras
+        self._layers: dict[int, tuple[Any, Translated]] = {}
+        self._names: set[str] = set()
+
+    def run(self, network: Any, tensors: Sequence[Any]) -> dict[str, Any]:
+        """Call a functional network on tensors of tf_keras; return its outputs by name."""
+        calls = layer_calls(network, "network")
+        there = dict(zip(_ids(calls.flat_inputs), tensors, strict=True))
+        for call in calls.calls:
+            given = [there[id(tensor)] for tensor in call.inputs]
+            there[id(call.outputs[0])] = self._call(call.layer, given, call.inputs)
+        return {name: there[id(tensor)] for name, tensor in calls.outputs.items()}
+
+    def _call(self, operation: Any, given: Sequence[Any], originals: Sequence[Any]) -> Any:
+        ranks = {len(tensor.shape) for tensor in originals}
+        if not isinstance(operation, keras.layers.Layer) or len(ranks) != 1:
+            what = f"inputs of ranks {sorted(ranks)}" if len(ranks) != 1 else "an operation that is no layer"
+            raise InputError(
+                "`network` must consist of layers with inputs of one rank. Received: "
+                f"{what} ({operation.name!r}, {type(operation).__name__}). Use a layer such as "
+                "`keras.layers.Add`, and `Reshape` before it where ranks differ."
+            )
+        rank = ranks.pop()
+        if id(operation) not in self._layers:
+            name = self.free_name(operation.name)
+            self._layers[id(operation)] = operation, translate(operation, self._tf_keras, name, rank)
+        translated = self._layers[id(operation)][1]
+        first = translated.main is not None and not translated.main.built
+        output = translated(given)
+        if first:
+            _copy_weights(operation, translated.main)
+        return output
+
+    def pairs(self) -> Iterator[tuple[Any, str]]:
+        """Yield layers with weights and the names of those that stand for them."""
+        for layer, translated in self._layers.values():
+            if translated.main is not None:
+                yield layer, translated.main.name
+
+    def free_name(self, name: str) -> str:
+        """Return a name that TensorFlow takes, not used before: nested models may repeat names."""
+        stem = re.sub(r"[^A-Za-z0-9_]", "_", name)
+        # TensorFlow wants a letter or digit in front.
+        stem = stem if stem[:1].isalnum() else f"layer{stem}"
+        names = (stem if number == 1 else f"{stem}_again_{number}" for number in range(1, 1_000_000))
+        free = next(name for name in names if name not in self._names)
+        self._names.add(free)
+        return free
+
+
+def _copy_weights(layer: Any, main: Any) -> None:
+    shapes = [array.shape for array in main.get_weights()]
+    arrays = [np.asarray(variable, np.float32) for variable in layer.weights]
+    main.set_weights([array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)])
+    main.trainable = layer.trainable
