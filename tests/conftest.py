@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mexit_edge.bundle import (
     Bundle,
@@ -18,6 +19,12 @@ from mexit_edge.bundle import (
 )
 from mexit_edge.files import sha256
 from mexit_edge.signals import Sensor
+
+# How long an example takes tells of the machine's load, not of the code.
+settings.register_profile(
+    "patient", parent=settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 
 @pytest.fixture

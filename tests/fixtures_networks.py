@@ -6,6 +6,7 @@ in each. Nothing here imports TensorFlow before a function that needs it is call
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -467,7 +468,7 @@ def two_heads_residual_network() -> Any:
     """A residual sum before a strided convolution, with heads on both sides of the sum.
 
     The graph of examples/own_network.py: the converter's newer quantizer leaves that convolution in float, so
-    that `convert_int8` falls back to the older one.
+    that `convert` falls back to the older one.
     """
     import keras
     from keras import layers
@@ -508,21 +509,57 @@ class Converted:
 
 @contextmanager
 def converting_in_this_process() -> Iterator[None]:
-    """Let `convert_int8` call the child's `main` here: TensorFlow is loaded already, which saves 5 s each.
+    """Let `convert` call the child's `main` here: TensorFlow is loaded already, which saves 5 s each.
 
     One test converts in the real child process and compares the bytes.
     """
-    from mexit_edge.compress import convert, converter_child
+    from mexit_edge.compress import converter, converter_child
 
     def here(workshop: Path, quantizer: str) -> bytes:
         status = converter_child.main(workshop, quantizer)
         if status == converter_child.REFUSED:
-            raise AssertionError((workshop / converter_child.REFUSAL).read_text("utf-8"))
+            raise converter.Refusal(json.loads((workshop / converter_child.REFUSAL).read_text("utf-8")))
         return (workshop / converter_child.MODEL).read_bytes()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convert, "_run_child", here)
+        patch.setattr(converter, "run_child", here)
         yield
+
+
+@contextmanager
+def leaving_out_the_count() -> Iterator[None]:
+    """Fit without the count of multiply-accumulates, which traces a graph per phase; the costs say None."""
+    from mexit_edge.regimes.fitting import _Fit
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Fit, "_macs_per_window", lambda self: None)
+        yield
+
+
+@contextmanager
+def counting_once() -> Iterator[dict[str, Any]]:
+    """Count the multiply-accumulates of a phase in the first of several equal fits alone.
+
+    Yields:
+        The counts that are known; whoever empties it lets the next fit count anew.
+    """
+    from mexit_edge.regimes.fitting import _Fit, specs_of
+
+    count = _Fit._macs_per_window
+    known: dict[str, Any] = {}
+
+    def remembered(fit: Any) -> Any:
+        model = fit.model
+        specs = specs_of(fit.source, model.network, twins=model.regime.perturbs)
+        shapes = [tuple(weight.shape) for weight in model.network.weights]
+        key = repr((model.regime, model.active.phase, shapes, specs))
+        if key not in known:
+            known[key] = count(fit)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Fit, "_macs_per_window", remembered)
+        yield known
 
 
 @cache
@@ -530,7 +567,7 @@ def converted(name: str) -> Converted:
     """The network of that name, converted once per session."""
     import keras
 
-    from mexit_edge.compress import convert_int8
+    from mexit_edge.compress import convert
 
     keras.utils.set_random_seed(1)
     network = randomise(NETWORKS[name]())
@@ -538,7 +575,7 @@ def converted(name: str) -> Converted:
     representative = np.random.default_rng(3).standard_normal((24, *shape)).astype(np.float32)
     with converting_in_this_process(), warnings.catch_warnings():
         warnings.simplefilter("default")
-        whole = convert_int8(network, representative)
+        whole = convert(network, representative)
     sensor = SENSOR if shape == SENSOR.shape else Sensor.plain(shape[1], shape[0])
     n_classes = next(iter(network.output.values())).shape[-1]
     return Converted(network, representative, whole, bundle_of(whole, sensor=sensor, n_classes=n_classes))

@@ -33,7 +33,13 @@ WORK = {
     "run": ("mexit_edge.cli.run.run_and_print", []),
     "simulate": ("mexit_edge.cli.simulate.simulate_and_print", ["a.mexit"]),
     "train": ("mexit_edge.cli.train.train_and_print", []),
+    "verify": ("mexit_edge.cli.verify.verify_and_print", ["a.mexit"]),
+    "cut": ("mexit_edge.cli.cut.cut_and_print", ["a.tflite"]),
+    "export": ("mexit_edge.cli.export.export_and_print", ["a.keras"]),
+    "prune": ("mexit_edge.cli.prune.prune_and_print", ["a.keras"]),
+    "cluster": ("mexit_edge.cli.cluster.cluster_and_print", ["a.keras"]),
     "inspect": ("mexit_edge.cli.inspect.inspect_and_print", ["a.mexit"]),
+    "models": ("mexit_edge.cli.models.models_and_print", []),
 }
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures_networks import N_CLASSES, SENSOR, TRAIN_REASON, synthetic_windows
+from fixtures_networks import (
+    N_CLASSES,
+    SENSOR,
+    TRAIN_REASON,
+    converting_in_this_process,
+    counting_once,
+    synthetic_windows,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +38,12 @@ WINDOWS = synthetic_windows(120)
 EPOCHS, FOLDS = 3, 3
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _counted_once() -> Iterator[None]:
+    with counting_once():
+        yield
+
+
 def network() -> keras.Model:
     window = keras.Input(SENSOR.shape, name="window")
     features = layers.Conv1D(6, 5, strides=2, activation="relu", name="one")(window)
@@ -41,25 +55,28 @@ def network() -> keras.Model:
     return keras.Model(window, outputs)
 
 
-def new_model(regime: str = "joint") -> MultiExitModel:
+def new_model(regime: str = "joint", *, graph: bool = False) -> MultiExitModel:
+    """Step by step in Python, since a few steps cost less than a graph."""
     keras.utils.set_random_seed(11)
     model = MultiExitModel(network(), regime, seed=4)
-    model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.03, 30)))
+    model.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.03, 30)), run_eagerly=not graph
+    )
     return model
 
 
 class Recorder:
     """Makes models, and remembers on whom each is trained."""
 
-    def __init__(self, regime: str = "joint") -> None:
-        self.regime = regime
+    def __init__(self, regime: str = "joint", *, graph: bool = False) -> None:
+        self.regime, self.graph = regime, graph
         self.models: list[MultiExitModel] = []
         self.subjects: list[tuple[int, ...]] = []
 
     def __call__(self, windows: Windows, fold: int) -> MultiExitModel:
         assert fold == len(self.models)
         self.subjects.append(windows.subjects)
-        self.models.append(new_model(self.regime))
+        self.models.append(new_model(self.regime, graph=self.graph))
         return self.models[-1]
 
 
@@ -139,7 +156,7 @@ def test_a_refit_stops_after_the_epoch_of_the_plan() -> None:
 
 
 def test_only_epochs_of_the_last_phase_can_be_chosen() -> None:
-    found = cross_fit(Recorder("2-3"), WINDOWS, 2, epochs=4, batch_size=20)
+    found = cross_fit(Recorder("2-3", graph=True), WINDOWS, 2, epochs=4, batch_size=20)
     assert list(found.losses) == [3, 4]
     assert [[cost.phase for cost in fold] for fold in found.costs] == [["joint", "heads"]] * 2
 
@@ -201,8 +218,10 @@ def test_thresholds_of_a_bundle_come_out_of_fold(fitted) -> None:
     _, found = fitted
     model = new_model()
     model.fit(WINDOWS, epochs=EPOCHS, batch_size=20, callbacks=[StopAfterEpoch(found.epochs)], verbose=0)
+    with converting_in_this_process():
+        exported = export(model, WINDOWS)
     bundle = calibrate_out_of_fold(
-        export(model, WINDOWS), found.logits, found.windows, folds=len(found.folds), max_drop=0.5
+        exported, found.logits, found.windows, folds=len(found.folds), max_drop=0.5
     )
     calibration = bundle.manifest.policy.calibration
     assert (calibration.kind, calibration.folds) == ("out_of_fold", FOLDS)

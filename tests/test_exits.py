@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from math import log, sqrt
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 import pytest
@@ -465,10 +465,10 @@ def test_one_threshold_at_a_time_comes_close_to_all_combinations(seed, monkeypat
 @pytest.mark.parametrize("n_exits", [9, 16])
 def test_many_exits_are_searched_in_seconds(n_exits):
     problem = problem_of(1, 300, n_exits, 250)
-    begun = perf_counter()
+    begun = process_time()
     found = search_thresholds(*problem, 0.1)
     # Trying combinations of nine exits would take more than an hour.
-    assert perf_counter() - begun < 20
+    assert process_time() - begun < 20
     assert not found.exact
     assert len(found.thresholds) == n_exits - 1
     assert found.mean_cost < problem[3][-1]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures_networks import N_CLASSES, SENSOR, TRAIN_REASON, synthetic_windows
+from fixtures_networks import N_CLASSES, SENSOR, TRAIN_REASON, counting_once, synthetic_windows
 
 if find_spec("tensorflow") is None or find_spec("keras") is None:
     pytest.skip(TRAIN_REASON, allow_module_level=True)
@@ -28,6 +29,12 @@ WINDOWS = synthetic_windows(48)
 IDENTITY = Normalisation.identity(3)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _counted_once() -> Iterator[None]:
+    with counting_once():
+        yield
+
+
 def network() -> keras.Model:
     window = keras.Input(SENSOR.shape, name="window")
     features, outputs = window, {}
@@ -38,10 +45,13 @@ def network() -> keras.Model:
     return keras.Model(window, outputs)
 
 
-def compiled(regime: object = "joint", optimizer: object = None, **options: object) -> MultiExitModel:
+def compiled(
+    regime: object = "joint", optimizer: object = None, *, graph: bool = False, **options: object
+) -> MultiExitModel:
+    """Step by step in Python, since a few steps cost less than a graph."""
     keras.utils.set_random_seed(5)
     model = MultiExitModel(network(), regime, **options)
-    model.compile(optimizer or keras.optimizers.SGD(0.05))
+    model.compile(optimizer or keras.optimizers.SGD(0.05), run_eagerly=not graph)
     return model
 
 
@@ -143,7 +153,8 @@ class Labelled(keras.utils.PyDataset):
 
 def test_labels_of_every_kind_of_data_are_checked() -> None:
     wrong = np.where(np.arange(48) == 40, -1, WINDOWS.y)
-    model = compiled()
+    # As a graph, which checks while it runs.
+    model = compiled(graph=True)
     model.fit(Labelled(WINDOWS.y), validation_data=Labelled(WINDOWS.y), verbose=0)
     for use in (
         lambda: model.fit(Labelled(wrong), verbose=0),
@@ -222,6 +233,7 @@ def test_a_file_knows_whether_windows_are_perturbed(
 ) -> None:
     compiled(perturbations=perturbations).save(tmp_path / "model.keras")
     model = keras.saving.load_model(tmp_path / "model.keras")
+    model.run_eagerly = True
     assert model.perturbations == after
     if after is None:
         with pytest.raises(InputError, match="`perturbations` must be set again after loading"):

@@ -11,8 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from mexit_edge.bundle import Bundle
+from mexit_edge.cli.app import app
 
 pytestmark = [pytest.mark.train, pytest.mark.slow]
 
@@ -94,16 +96,25 @@ def test_the_page_needs_nothing_else(runs, folder):
     assert 'src="http' not in page
 
 
-def test_simulate_repeats_the_runs_figures(runs, folder):
+def in_this_process(*arguments: str):
+    """What comes after the runs needs no fresh process, which would take seconds to start."""
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_simulate_repeats_the_runs_figures(runs, folder, monkeypatch):
     # The whole test set here, a quarter of it in the quick run: the command must work, not agree.
-    done = mexit(folder, "simulate", runs[0]["bundle"], "--engine", "litert-xnnpack", "--seed", "3", "--json")
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(folder)
+    done = in_this_process(
+        "simulate", runs[0]["bundle"], "--engine", "litert-xnnpack", "--seed", "3", "--json"
+    )
+    assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["windows"] == 2874
 
 
-def test_an_existing_bundle_is_not_touched_without_overwrite(runs, folder):
+def test_an_existing_bundle_is_not_touched_without_overwrite(runs, folder, monkeypatch):
     before = (folder / runs[0]["bundle"] / "manifest.json").read_bytes()
-    done = mexit(folder, "run", "--quick", "--out", runs[0]["bundle"])
-    assert done.returncode == 2
+    monkeypatch.chdir(folder)
+    done = in_this_process("run", "--quick", "--out", runs[0]["bundle"])
+    assert done.exit_code == 2
     assert "--overwrite" in done.stderr
     assert (folder / runs[0]["bundle"] / "manifest.json").read_bytes() == before

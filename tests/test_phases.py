@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
@@ -16,6 +17,8 @@ from fixtures_networks import (
     N_CLASSES,
     TRAIN_REASON,
     cascaded_network,
+    counting_once,
+    leaving_out_the_count,
     long_skip_network,
     residual_network,
 )
@@ -39,6 +42,13 @@ from mexit_edge.regimes.schedule import RescaledSchedule
 pytestmark = pytest.mark.train
 N, BATCH = 24, 8
 STEPS = N // BATCH
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _counted_once() -> Iterator[None]:
+    with counting_once():
+        yield
+
 
 # --- A network with all that can be forgotten when layers are frozen ----------------------------------------
 
@@ -146,6 +156,8 @@ RUNS = {
 }
 EACH_RUN = pytest.mark.parametrize("name", list(RUNS))
 PLAIN_RATE = ("2-3",)
+# As graphs those that between them have every kind of phase; a few steps cost less than the others' graphs.
+GRAPHS = ("1-2-3", "layerwise")
 
 
 @cache
@@ -155,16 +167,17 @@ def run_of(name: str) -> Run:
     keras.utils.set_random_seed(5)
     model = MultiExitModel(rich_network(), make_regime(name, **options))
     rate = 0.02 if name in PLAIN_RATE else keras.optimizers.schedules.CosineDecay(0.02, STEPS * epochs)
-    model.compile(optimizer=keras.optimizers.Adam(rate))
+    model.compile(optimizer=keras.optimizers.Adam(rate), run_eagerly=name not in GRAPHS)
     compiled, initial, watch = model.optimizer, snapshot(model.network), Watch()
-    history = model.fit(
-        *rich_data(),
-        batch_size=BATCH,
-        epochs=epochs,
-        validation_data=rich_data(1),
-        callbacks=[watch],
-        verbose=0,
-    )
+    with leaving_out_the_count():
+        history = model.fit(
+            *rich_data(),
+            batch_size=BATCH,
+            epochs=epochs,
+            validation_data=rich_data(1),
+            callbacks=[watch],
+            verbose=0,
+        )
     return Run(model, compiled, initial, watch.phases, history)
 
 
@@ -384,9 +397,7 @@ def test_a_model_trained_in_phases_is_saved_whole(tmp_path: Path) -> None:
     run.model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert again.optimizer.get_config() == run.compiled.get_config()
-    x, _ = rich_data(2)
-    for exit_, logits in run.model.predict(x, verbose=0).items():
-        np.testing.assert_array_equal(again.predict(x, verbose=0)[exit_], logits)
+    assert_predicts_the_same(again, run.model, rich_data(2)[0])
 
 
 def test_a_file_saved_inside_a_phase_is_whole(tmp_path: Path) -> None:
@@ -395,9 +406,14 @@ def test_a_file_saved_inside_a_phase_is_whole(tmp_path: Path) -> None:
     callbacks = [keras.callbacks.ModelCheckpoint(path)]
     model.fit(*dense_data(), epochs=2, batch_size=BATCH, callbacks=callbacks, verbose=0)
     again = keras.saving.load_model(tmp_path / "2.keras")
-    x = dense_data()[0]
-    for exit_, logits in model.predict(x, verbose=0).items():
-        np.testing.assert_array_equal(again.predict(x, verbose=0)[exit_], logits)
+    assert_predicts_the_same(again, model, dense_data()[0])
+
+
+def assert_predicts_the_same(one: MultiExitModel, other: MultiExitModel, x: Any) -> None:
+    one.run_eagerly = other.run_eagerly = True
+    expected = other.predict(x, verbose=0)
+    for exit_, logits in one.predict(x, verbose=0).items():
+        np.testing.assert_array_equal(logits, expected[exit_])
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 20))
@@ -463,10 +479,12 @@ def dense_data(seed: int = 0, n: int = N) -> tuple[np.ndarray, np.ndarray]:
     return rng.standard_normal((n, 6)).astype(np.float32), np.arange(n) % N_CLASSES
 
 
-def compiled(regime: Any = "joint", network: Any = None, rate: float = 0.05) -> MultiExitModel:
+def compiled(
+    regime: Any = "joint", network: Any = None, rate: float = 0.05, *, graph: bool = False
+) -> MultiExitModel:
     keras.utils.set_random_seed(7)
     model = MultiExitModel(network or dense_network(), regime)
-    model.compile(optimizer=keras.optimizers.SGD(rate))
+    model.compile(optimizer=keras.optimizers.SGD(rate), run_eagerly=not graph)
     return model
 
 
@@ -591,8 +609,8 @@ class Script(keras.callbacks.Callback):
         self.kept.append(snapshot(self.model.network))
 
 
-def stopped(regime: Any, script: Script, epochs: int, *more: Any, **options: Any) -> Any:
-    model = compiled(regime)
+def stopped(regime: Any, script: Script, epochs: int, *more: Any, graph: bool = False, **options: Any) -> Any:
+    model = compiled(regime, graph=graph)
     stop = MultiExitEarlyStopping(**options)
     history = model.fit(
         *dense_data(),
@@ -631,9 +649,7 @@ def test_the_smallest_improvement_counts_for_the_counters_alone() -> None:
 
 
 def test_heads_on_a_frozen_backbone_go_back_each_to_its_own_best() -> None:
-    keras.utils.set_random_seed(7)
-    model = MultiExitModel(dense_network(3), "2-3")
-    model.compile(optimizer=keras.optimizers.SGD(0.05))
+    model = compiled("2-3", dense_network(3))
     # Phase 1: best mean at its epoch 2. Phase 2: exit_01 best at epoch 4, exit_02 at epoch 5.
     script = Script((3, 3, 3), (1, 1, 1), (2, 2, 2), (0.5, 2, 9), (0.9, 1, 9), (0.7, 3, 9))
     model.fit(
@@ -668,7 +684,8 @@ def test_the_next_phase_follows_an_early_end() -> None:
     # Phase 1 of mixed trains exit_02 alone: the counter of exit_01 must not hold it.
     up = (1.0, 1.0), (0.5, 2.0)
     script = Script(*up, (3.0, 3.0), (2.0, 2.0), (2.5, 2.5))
-    model, history = stopped("mixed", script, 6, patience=1)
+    # As a graph: the functions of phase 1 must not be those of phase 2.
+    model, history = stopped("mixed", script, 6, graph=True, patience=1)
     assert history.epoch == [0, 1, 2, 3, 4]
     assert history.history["phase"] == [1, 1, 2, 2, 2]
     assert [cost.epochs for cost in model.training_cost] == [2, 3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ from fixtures_networks import (
     SENSOR,
     TRAIN_REASON,
     cascaded_network,
+    counting_once,
     dscnn_network,
     random_samples,
     synthetic_windows,
@@ -47,6 +49,12 @@ EACH_REGIME = pytest.mark.parametrize("regime", list(REGIMES))
 IDENTITY = Normalisation.identity(3)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _counted_once() -> Iterator[None]:
+    with counting_once():
+        yield
+
+
 def pooled_network(dropout: float = 0.0) -> keras.Model:
     """Two exits, no batch normalisation, so that a step is easy to compute by hand."""
     window = keras.Input(SENSOR.shape, name="window")
@@ -60,11 +68,12 @@ def pooled_network(dropout: float = 0.0) -> keras.Model:
 
 
 def compiled(
-    regime: object = "joint", *, seed: int = 0, rate: float = 0.05, **options: object
+    regime: object = "joint", *, seed: int = 0, rate: float = 0.05, graph: bool = False, **options: object
 ) -> MultiExitModel:
+    """Step by step in Python, since a few steps cost less than a graph."""
     keras.utils.set_random_seed(7)
     model = MultiExitModel(pooled_network(), regime, seed=seed, **options)
-    model.compile(optimizer=keras.optimizers.SGD(rate))
+    model.compile(optimizer=keras.optimizers.SGD(rate), run_eagerly=not graph)
     return model
 
 
@@ -188,12 +197,20 @@ def test_training_learns(regime: str) -> None:
     model = MultiExitModel(pooled_network(), regime, perturbations=(ChannelScale(0.05),))
     model.compile(optimizer=keras.optimizers.Adam(0.02))
     phases = len(make_regime(regime).phases(len(EXITS)))
-    before = model.evaluate(other, verbose=0, return_dict=True)
+
+    def figures() -> dict[str, float]:
+        # Two batches cost less than a graph, which the training is.
+        model.run_eagerly = True
+        found = model.evaluate(other, verbose=0, return_dict=True)
+        model.run_eagerly = False
+        return found
+
+    before = figures()
     model.fit(train, batch_size=32, epochs=25 * phases, verbose=0)
-    after = model.evaluate(other, verbose=0, return_dict=True)
+    after = figures()
     assert all(after[f"{exit_}_loss"] < 0.7 * before[f"{exit_}_loss"] for exit_ in EXITS)
     assert after["loss"] < 0.5 * before["loss"]
-    assert (model.predict(other, verbose=0)["exit_02"].argmax(1) == other.y).mean() > 0.7
+    assert after["exit_02_accuracy"] > 0.7
 
 
 @EACH_REGIME
@@ -237,7 +254,7 @@ def test_best_epoch_is_restored_among_the_late_ones() -> None:
         def on_epoch_end(self, epoch: int, logs: object = None) -> None:
             kept[epoch] = weights_of(self.model)
 
-    model = compiled(rate=4.0)
+    model = compiled(rate=4.0, graph=True)
     callback = MultiExitEarlyStopping(last_share=0.3)
     losses = model.fit(
         windows, epochs=10, batch_size=16, validation_data=validation, callbacks=[Keep(), callback], verbose=0
@@ -296,12 +313,13 @@ def test_two_fits_of_one_seed_give_equal_weights() -> None:
     windows = synthetic_windows(48)
 
     def trained(seed: int) -> np.ndarray:
-        model = compiled(seed=seed)
+        model = compiled(seed=seed, graph=True)
         model.fit(windows, batch_size=16, epochs=2, verbose=0)
         return weights_of(model)
 
-    np.testing.assert_array_equal(trained(1), trained(1))
-    assert np.abs(trained(1) - trained(2)).max() > 0
+    first = trained(1)
+    np.testing.assert_array_equal(first, trained(1))
+    assert np.abs(first - trained(2)).max() > 0
 
 
 def test_a_run_in_two_parts_equals_one_run() -> None:

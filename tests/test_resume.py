@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures_networks import N_CLASSES, SENSOR, TRAIN_REASON, synthetic_windows
+from fixtures_networks import N_CLASSES, SENSOR, TRAIN_REASON, counting_once, synthetic_windows
 
 if find_spec("tensorflow") is None or find_spec("keras") is None:
     pytest.skip(TRAIN_REASON, allow_module_level=True)
@@ -34,6 +35,13 @@ BATCH = 16
 TRAIN, VALIDATION = synthetic_windows(40), synthetic_windows(16, seed=1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def counted() -> Iterator[dict[str, Any]]:
+    """Counts of multiply-accumulates, which equal fits share unless a test empties it."""
+    with counting_once() as known:
+        yield known
+
+
 def network_of(units: int = 5, dropout: float = 0.2) -> keras.Model:
     """Two exits, with batch normalisation and dropout; no layer has a name of its own but the exits."""
     window = keras.Input(SENSOR.shape, name="window")
@@ -44,14 +52,19 @@ def network_of(units: int = 5, dropout: float = 0.2) -> keras.Model:
     return keras.Model(window, {"exit_01": exit_01, "exit_02": layers.Dense(N_CLASSES, name="exit_02")(x)})
 
 
-def new_model(regime: Any, *, rate: float = 0.01, seed: int = 3, **options: Any) -> MultiExitModel:
-    """A fresh model with the same beginning every time."""
+def new_model(
+    regime: Any, *, rate: float = 0.01, seed: int = 3, graph: bool = False, **options: Any
+) -> MultiExitModel:
+    """A fresh model with the same beginning every time.
+
+    Tracing takes most of these tests' time. Step by step in Python, a fit resumes by the same rules; `graph`
+    is for the tests that go through the whole of it.
+    """
     keras.utils.set_random_seed(11)
     model = MultiExitModel(network_of(), regime, seed=seed, **options)
     model.compile(
         optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, 20)),
-        # Tracing takes most of these tests' time. Step by step in Python, a fit resumes by the same rules.
-        run_eagerly=model.regime.name not in ("joint", "mixed", "weighted"),
+        run_eagerly=not graph,
     )
     return model
 
@@ -101,6 +114,8 @@ def assert_same(one: MultiExitModel, history: Any, other: MultiExitModel, other_
     for left, right in zip(one.regime_state.variables, other.regime_state.variables, strict=True):
         np.testing.assert_array_equal(np.array(left), np.array(right))
     x = VALIDATION.x
+    # One batch of equal weights: no graph is needed to see that the exits are wired as before.
+    one.run_eagerly = other.run_eagerly = True
     logits = other.predict(x, verbose=0)
     for exit_, values in one.predict(x, verbose=0).items():
         np.testing.assert_array_equal(values, logits[exit_])
@@ -148,7 +163,10 @@ def inside_each_phase(regime: str) -> list[int]:
 def test_a_fit_interrupted_in_every_phase_equals_one_that_was_not(regime: str, tmp_path: Path) -> None:
     interrupts = inside_each_phase(regime)
     epochs = 2 * len(interrupts) if len(interrupts) > 1 else 3
-    assert_resumes(tmp_path, lambda: new_model(regime), [(epoch, "step") for epoch in interrupts], epochs)
+    graph = regime in ("joint", "mixed", "weighted")
+    assert_resumes(
+        tmp_path, lambda: new_model(regime, graph=graph), [(epoch, "step") for epoch in interrupts], epochs
+    )
 
 
 OPTIONS = {
@@ -182,10 +200,16 @@ def test_arrays_go_on_too(tmp_path: Path) -> None:
 # --- At the border of two phases ----------------------------------------------------------------------------
 
 
-def test_an_interrupt_at_the_border_of_two_phases(tmp_path: Path) -> None:
+def test_an_interrupt_at_the_border_of_two_phases(tmp_path: Path, counted: dict[str, Any]) -> None:
     # After the last epoch of phase 1, before its checkpoint and after it; before the first step of phase 2.
     interrupts = [(1, "end"), (2, "begin"), (2, "step")]
-    assert_resumes(tmp_path, lambda: new_model("mixed"), interrupts, 4)
+
+    def make() -> MultiExitModel:
+        # The resumed fit counts what a step computes on its own, and its costs are the same.
+        counted.clear()
+        return new_model("mixed")
+
+    assert_resumes(tmp_path, make, interrupts, 4)
 
 
 class KillBorder(keras.callbacks.Callback):
@@ -248,7 +272,7 @@ class Kill(keras.callbacks.Callback):
         if int(self.model.windows_seen) > 2 * 32 and self.model.active.phase.name == "joint":
             os.kill(os.getpid(), signal.SIGKILL)
 
-model = test_resume.new_model("mixed")
+model = test_resume.new_model("mixed", graph=True)
 history = test_resume.fit(model, *([Kill()] if kill else []), checkpoint=folder / "fit.checkpoint", epochs=6)
 np.savez(folder / "weights.npz", *[np.array(one) for one in model.network.variables])
 np.savez(folder / "history.npz", **history.history)
@@ -268,7 +292,7 @@ def test_a_killed_process_is_taken_up_by_another(tmp_path: Path) -> None:
     position = Checkpoint.load(tmp_path / "fit.checkpoint").position
     assert (position["phase"], position["epochs_done"]) == (1, 5)
     assert child("go on") == 0
-    model = new_model("mixed")
+    model = new_model("mixed", graph=True)
     history = fit(model, epochs=6).history
     with np.load(tmp_path / "weights.npz") as stored:
         for left, right in zip(model.network.variables, stored.values(), strict=True):
@@ -530,7 +554,8 @@ def test_the_message_names_step_exit_epoch_and_phase(
     with pytest.raises(
         RunError, match=rf"Received: {layer}, the regime's loss without at {said}\. "
     ) as caught:
-        fit(new_model(regime), Poison(*at, layer), checkpoint=path)
+        # The first regime as a graph, in which nothing is known before the step has ended.
+        fit(new_model(regime, graph=regime == "joint"), Poison(*at, layer), checkpoint=path)
     if at[0] == 0:
         assert "kept" not in str(caught.value)
         assert not path.exists()
@@ -540,7 +565,7 @@ def test_the_message_names_step_exit_epoch_and_phase(
     stored = Checkpoint.load(path)
     assert stored.position["epochs_done"] == at[0]
     assert all(np.isfinite(array).all() for array in stored.variables)
-    whole, resumed = new_model(regime), new_model(regime)
+    whole, resumed = (new_model(regime, graph=regime == "joint") for _ in range(2))
     assert_same(whole, fit(whole), resumed, fit(resumed, checkpoint=path))
 
 
@@ -556,17 +581,19 @@ def test_the_step_of_an_extreme_sample_is_found(per_execution: int, tmp_path: Pa
     # Where the sample comes in an epoch is worked out from (seed, epoch), independently of the training.
     y = TRAIN.y
     number = int(np.random.default_rng((3, 0)).permutation(len(y))[14])
+    # Validation would be traced too.
+    plain = {"stop": Interrupt(None), "validation_data": None}
     x, step = extreme_at(number).x, 14 // 4
     model = new_model("joint", perturbations=())
     model.compile(optimizer=keras.optimizers.SGD(0.01), steps_per_execution=per_execution)
     with pytest.raises(
         RunError, match=rf"at step {step + 1} of epoch 1, phase 'joint'\. .*Give `checkpoint`"
     ):
-        fit(model, data=(x, y), batch_size=4)
+        fit(model, data=(x, y), batch_size=4, **plain)
     # The other windows are harmless.
     model = new_model("joint")
     model.compile(optimizer=keras.optimizers.SGD(0.01), steps_per_execution=per_execution)
-    history = fit(model, data=(TRAIN.x, y), batch_size=4, epochs=1)
+    history = fit(model, data=(TRAIN.x, y), batch_size=4, epochs=1, **plain)
     assert np.isfinite(history.history["loss"]).all()
 
 

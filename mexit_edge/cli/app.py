@@ -17,6 +17,7 @@ from mexit_edge.cli.settings import (
     MAX_SEED,
     QUICK_BATCH_SIZE,
     QUICK_EPOCHS,
+    ROUNDING_STEPS,
     RUNS,
     RunSettings,
     TrainSettings,
@@ -102,6 +103,9 @@ def _mexit(
 
 
 Backbone = Annotated[str, typer.Option(help=f"Network. {KNOWN}")]
+Preset = Annotated[
+    str, typer.Option(help=f"Size of the network; `mexit models` prints what each costs. {KNOWN}")
+]
 Regime = Annotated[str, typer.Option(help=f"Training regime. {KNOWN}")]
 SetOption = Annotated[
     list[str] | None,
@@ -150,6 +154,16 @@ CrossFit = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
+Qat = Annotated[
+    bool,
+    typer.Option(
+        "--qat", help="Fine-tune the trained network with fake quantization.", rich_help_panel=TRAINING
+    ),
+]
+QatShare = Annotated[
+    float,
+    typer.Option(help="Epochs of fine-tuning, as a share of --epochs.", rich_help_panel=TRAINING),
+]
 Quick = Annotated[bool, typer.Option(help="A short training on a quarter of the windows.")]
 
 
@@ -158,6 +172,7 @@ Quick = Annotated[bool, typer.Option(help="A short training on a quarter of the 
 def run(
     data: Data = DEFAULTS.data,
     backbone: Backbone = DEFAULTS.backbone,
+    preset: Preset = DEFAULTS.preset,
     regime: Regime = DEFAULTS.regime,
     options: SetOption = None,
     device: Device = DEFAULTS.device,
@@ -179,6 +194,8 @@ def run(
     clip_norm: ClipNorm = DEFAULTS.clip_norm,
     patience: Patience = DEFAULTS.patience,
     cross_fit: CrossFit = DEFAULTS.cross_fit,
+    qat: Qat = DEFAULTS.qat,
+    qat_share: QatShare = DEFAULTS.qat_share,
 ) -> None:
     """Do the whole job: recordings, training, int8 stages, thresholds, test, estimates, page."""
     from mexit_edge.cli.run import run_and_print
@@ -186,6 +203,7 @@ def run(
     settings = RunSettings(
         data=data,
         backbone=backbone,
+        preset=preset,
         regime=regime,
         options=parse_options(options or []),
         epochs=epochs,
@@ -194,6 +212,8 @@ def run(
         clip_norm=clip_norm,
         patience=patience,
         cross_fit=cross_fit,
+        qat=qat,
+        qat_share=qat_share,
         seed=seed,
         out=out,
         overwrite=overwrite,
@@ -210,6 +230,7 @@ def train(
     context: typer.Context,
     data: Data = DEFAULTS.data,
     backbone: Backbone = DEFAULTS.backbone,
+    preset: Preset = DEFAULTS.preset,
     regime: Regime = DEFAULTS.regime,
     options: SetOption = None,
     seed: Seed = DEFAULTS.seed,
@@ -227,6 +248,8 @@ def train(
     clip_norm: ClipNorm = DEFAULTS.clip_norm,
     patience: Patience = DEFAULTS.patience,
     cross_fit: CrossFit = DEFAULTS.cross_fit,
+    qat: Qat = DEFAULTS.qat,
+    qat_share: QatShare = DEFAULTS.qat_share,
 ) -> None:
     """Train a network; an interrupted training goes on with --resume."""
     from mexit_edge.cli.train import train_and_print
@@ -236,6 +259,7 @@ def train(
     settings = TrainSettings(
         data=data,
         backbone=backbone,
+        preset=preset,
         regime=regime,
         options=parse_options(options or []),
         epochs=epochs,
@@ -244,6 +268,8 @@ def train(
         clip_norm=clip_norm,
         patience=patience,
         cross_fit=cross_fit,
+        qat=qat,
+        qat_share=qat_share,
         seed=seed,
         out=out,
         quick=quick,
@@ -278,16 +304,212 @@ def simulate(
     simulate_and_print(bundle, data, engine, device, seed, as_json=as_json)
 
 
-@app.command(epilog="Example: mexit inspect tflite_models/reference.mexit")
+@app.command(epilog="Example: mexit inspect tflite_models/reference.mexit --svg stages.svg")
 @guarded
 def inspect(
-    bundle: Annotated[Path, typer.Argument(help="A bundle: folder NAME.mexit or .zip.")],
+    bundle: Annotated[
+        Path,
+        typer.Argument(
+            help="A bundle (folder NAME.mexit or .zip), a Keras network (.keras), or any model (.tflite)."
+        ),
+    ],
+    svg: Annotated[Path | None, typer.Option(help="File to draw a bundle's stages into.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a bundle's files against its manifest and its golden vectors, and print its stages."""
+    """Check a bundle against its golden vectors and draw its stages; or list a file's layers or operators."""
     from mexit_edge.cli.inspect import inspect_and_print
 
-    inspect_and_print(bundle, as_json=as_json)
+    inspect_and_print(bundle, as_json=as_json, svg=svg)
+
+
+@app.command(epilog="Example: mexit verify tflite_models/reference.mexit --data hapt --limit 2000")
+@guarded
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A bundle: folder NAME.mexit or .zip.")],
+    data: Annotated[
+        str | None, typer.Option(help=f"Data set whose test subjects are run too. {KNOWN}")
+    ] = None,
+    windows: Annotated[
+        Path | None, typer.Option(help="A .npy or .npz of raw windows to run too: int16 counts or float.")
+    ] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Engine to compare; may come several times (default: all). {KNOWN}"),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Most windows to run of the recording, evenly spaced.")
+    ] = None,
+    within: Annotated[
+        int, typer.Option(min=0, help="int8 steps from turning, up to which a decision differs by rounding.")
+    ] = ROUNDING_STEPS,
+    as_json: AsJson = False,
+) -> None:
+    """Run a bundle on every engine, and say where tensors and decisions differ from the device's."""
+    from mexit_edge.cli.verify import verify_and_print
+
+    verify_and_print(
+        bundle,
+        data=data,
+        windows=windows,
+        engines=engine or [],
+        limit=limit,
+        within=within,
+        as_json=as_json,
+    )
+
+
+@app.command(epilog="Example: mexit models --backbone tcn --window 200 --channels 3 --classes 5")
+@guarded
+def models(
+    data: Annotated[
+        str | None, typer.Option(help=f"Measure anew for the windows of this data set. {KNOWN}")
+    ] = None,
+    window: Annotated[int | None, typer.Option(min=1, help="Measure anew: samples per window.")] = None,
+    channels: Annotated[int | None, typer.Option(min=1, help="Measure anew: channels per sample.")] = None,
+    classes: Annotated[int | None, typer.Option(min=2, help="Measure anew: number of classes.")] = None,
+    backbone: Annotated[str | None, typer.Option(help=f"Only this network. {KNOWN}")] = None,
+    preset: Annotated[str | None, typer.Option(help=f"Only this size. {KNOWN}")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what every network and size costs as int8 stages: parameters, MACs, bytes, arena."""
+    from mexit_edge.cli.models import models_and_print
+
+    models_and_print(data, (window, channels, classes), backbone, preset, as_json=as_json)
+
+
+@app.command(epilog="Example: mexit cut model.tflite --into 3 --out stages")
+@guarded
+def cut(
+    model: Annotated[Path, typer.Argument(help="Any .tflite with static shapes.")],
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TENSOR", help="Tensor, or #INDEX, that a stage ends with; may come several times."
+        ),
+    ] = None,
+    into: Annotated[int | None, typer.Option(min=2, help="Number of stages of nearly equal MACs.")] = None,
+    exits: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Output that a stage ends with; may come several times."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write (default: a new name, MODEL_stages).")
+    ] = None,
+    keep_names: Annotated[
+        bool, typer.Option("--keep-names", help="Keep tensor names, metadata and a signature, to debug.")
+    ] = False,
+    phone: Annotated[
+        bool, typer.Option("--phone", help="Write phone.tflite too: all stages as signatures of one file.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Cut any .tflite into stages that compute the same; without --at, --into or --exits, list where."""
+    from mexit_edge.cli.cut import CutRequest, cut_and_print
+
+    request = CutRequest(at=at or (), into=into, exits=exits or ())
+    cut_and_print(model, request, out, keep_names=keep_names, phone=phone, as_json=as_json)
+
+
+@app.command(epilog="Example: mexit export runs/hapt-joint/model.keras --data hapt --per-tensor")
+@guarded
+def export(
+    network: Annotated[
+        Path, typer.Argument(help="A multi-exit network: .keras, as `mexit train` or Keras itself saves it.")
+    ],
+    data: Data = DEFAULTS.data,
+    quantization: Annotated[
+        str, typer.Option(help=f"Kind of numbers; any but int8 gives one .tflite. {KNOWN}")
+    ] = "int8",
+    per_tensor: Annotated[
+        bool, typer.Option("--per-tensor", help="One scale per kernel instead of one per channel (int8).")
+    ] = False,
+    seed: Seed = DEFAULTS.seed,
+    out: Annotated[
+        Path | None, typer.Option(help=f"Bundle or .tflite to write (default: a new name in {BUNDLES}/).")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file or bundle of that name.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Quantize a trained network: to a bundle of int8 stages without a policy, or to one .tflite."""
+    from mexit_edge.cli.export import ExportSettings, export_and_print
+
+    settings = ExportSettings(
+        network=network,
+        data=data,
+        quantization=quantization,
+        per_channel=not per_tensor,
+        seed=seed,
+        out=out,
+        overwrite=overwrite,
+    )
+    export_and_print(settings, as_json=as_json)
+
+
+Trained = Annotated[
+    Path, typer.Argument(help="A multi-exit network: .keras, as `mexit train` or Keras itself saves it.")
+]
+FineTuningEpochs = Annotated[int, typer.Option(min=1, help="Of the fine-tuning.")]
+FineTuningRate = Annotated[float, typer.Option(help="At the start of the fine-tuning.")]
+KerasOut = Annotated[Path | None, typer.Option(help=".keras file to write (default: a new name here).")]
+Overwrite = Annotated[bool, typer.Option(help="Replace an existing file of that name.")]
+
+
+@app.command(epilog="Example: mexit prune runs/hapt-joint/model.keras --data hapt --sparsity 0.8")
+@guarded
+def prune(
+    network: Trained,
+    data: Data = DEFAULTS.data,
+    sparsity: Annotated[float, typer.Option(help="Share of every kernel that becomes zero.")] = 0.5,
+    epochs: FineTuningEpochs = 10,
+    learning_rate: FineTuningRate = 1e-3,
+    seed: Seed = DEFAULTS.seed,
+    out: KerasOut = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Set the smallest weights of a trained network to zero: a smaller file once it is compressed."""
+    from mexit_edge.cli.compressing import CompressSettings
+    from mexit_edge.cli.prune import prune_and_print
+
+    settings = CompressSettings(
+        network=network,
+        data=data,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        seed=seed,
+        out=out,
+        overwrite=overwrite,
+    )
+    prune_and_print(settings, sparsity, as_json=as_json)
+
+
+@app.command(epilog="Example: mexit cluster runs/hapt-joint/model.keras --data hapt --clusters 16")
+@guarded
+def cluster(
+    network: Trained,
+    data: Data = DEFAULTS.data,
+    clusters: Annotated[int, typer.Option(min=3, help="Largest number of distinct values per kernel.")] = 16,
+    epochs: FineTuningEpochs = 5,
+    learning_rate: FineTuningRate = 1e-4,
+    seed: Seed = DEFAULTS.seed,
+    out: KerasOut = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give every kernel of a trained network few distinct values: a smaller file once it is compressed."""
+    from mexit_edge.cli.cluster import cluster_and_print
+    from mexit_edge.cli.compressing import CompressSettings
+
+    settings = CompressSettings(
+        network=network,
+        data=data,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        seed=seed,
+        out=out,
+        overwrite=overwrite,
+    )
+    cluster_and_print(settings, clusters, as_json=as_json)
 
 
 def main() -> None:

@@ -105,7 +105,7 @@ def run(settings: RunSettings, screen: Console) -> Outcome:
     with progress.step("Running the test subjects stage by stage"):
         simulation = simulate(bundle, sets.test)
         bundle = bundle.with_manifest(quality=quality_of(simulation))
-        floats = float_exits(trained.model, sets.test)
+        floats = float_exits(trained.float_model, sets.test)
     with progress.step("Comparing the stages with the whole model on every engine"):
         samples = raw_windows(bundle, sets.test)
         parity = [
@@ -168,17 +168,13 @@ def with_policy(settings: RunSettings, bundle: Bundle, sets: Split | HeldOutTest
 
 def quantize_and_cut(settings: RunSettings, model: Any, training: Windows) -> tuple[bytes, Bundle]:
     """Return the whole int8 model, and the bundle of its stages."""
-    from mexit_edge.compress import bundle_from_whole, convert_int8, representative_sample
+    from mexit_edge.compress import export_with_whole
 
-    representative = model.normalisation.apply(representative_sample(training, seed=settings.seed).x)
-    whole = convert_int8(model.network, representative)
-    bundle = bundle_from_whole(
-        whole,
-        exits=model.exits,
+    bundle, whole = export_with_whole(
+        model,
+        training,
         name=settings.data,
-        sensor=training.sensor,
-        normalisation=model.normalisation,
-        classes=training.classes,
         training=model.provenance.model_copy(update={"backbone": settings.backbone}),
+        seed=settings.seed,
     )
     return whole, bundle

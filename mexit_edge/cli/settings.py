@@ -19,6 +19,8 @@ QUICK_EPOCHS, QUICK_BATCH_SIZE, QUICK_STRIDE = 8, 16, 4
 STEPS_PER_EXECUTION = 17
 # That of `regimes.recipe`, which would load TensorFlow; a test holds the two equal.
 LEARNING_RATE = 2e-3
+# That of `runtime.engine_parity`, which would load NumPy; a test holds the two equal.
+ROUNDING_STEPS = 4
 MAX_SEED = 2**32 - 1  # what Keras takes
 
 
@@ -29,6 +31,7 @@ class TrainSettings:
     Args:
         data: name of a data set.
         backbone: name of a network.
+        preset: name of its size.
         regime: name of a training regime.
         options: of the regime, by name.
         epochs: epochs of training, over all phases; None for the default, which depends on ``quick``.
@@ -37,6 +40,8 @@ class TrainSettings:
         clip_norm: largest norm of the gradient; None for no limit.
         patience: epochs without an improvement of any exit that end a phase; None to train all epochs.
         cross_fit: number of folds; None to set validation and calibration subjects apart.
+        qat: whether the network is fine-tuned with fake quantization afterwards.
+        qat_share: epochs of that fine-tuning, as a share of ``epochs``.
         seed: of the split, the folds, the weights and the perturbations.
         out: what to write; None for a new name.
         quick: a short training on a quarter of the windows.
@@ -44,6 +49,7 @@ class TrainSettings:
 
     data: str = "hapt"
     backbone: str = "dscnn"
+    preset: str = "medium"
     regime: str = "joint"
     options: dict[str, Any] = field(default_factory=dict)
     epochs: int | None = None
@@ -52,6 +58,8 @@ class TrainSettings:
     clip_norm: float | None = None
     patience: int | None = None
     cross_fit: int | None = None
+    qat: bool = False
+    qat_share: float = 0.1
     seed: int = 0
     out: Path | None = None
     quick: bool = False

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mexit_edge.bundle import Manifest
-from mexit_edge.estimate import BundleEstimate, Estimate
+from mexit_edge.estimate import BundleEstimate, Estimate, MemoryPlan
 from mexit_edge.simulate import Simulation
 
 
@@ -164,6 +164,19 @@ def stage_table(manifest: Manifest) -> Table:
             "unknown" if stage.arena_bytes is None else f"{stage.arena_bytes:,}",
             "\n".join(boundary) or "-",
         )
+    return table
+
+
+def memory_table(plan: MemoryPlan) -> Table:
+    """Return where everything lies that the loop over stages needs besides the models."""
+    size = "unknown: TFLM is not installed" if plan.ram_bytes is None else f"{plan.ram_bytes:,} bytes"
+    table = Table(title=f"One block of RAM for the loop: {size}")
+    table.add_column("buffer")
+    for heading in ("from byte", "to byte", "in use in stages"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for one in plan.buffers:
+        stages = "-".join(dict.fromkeys((str(one.first_stage), str(one.last_stage))))
+        table.add_row(escape(one.name), f"{one.offset:,}", f"{one.end:,}", stages)
     return table
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from mexit_edge.cli.fine_tuning import forget_float
 from mexit_edge.cli.progress import JobProgress
 from mexit_edge.cli.run_folder import write_history
 from mexit_edge.cli.settings import RUNS, TrainSettings
@@ -22,7 +23,7 @@ from mexit_edge.cli.training import (
     float_exits,
     train,
 )
-from mexit_edge.data import Split
+from mexit_edge.data import HeldOutTest, Split
 from mexit_edge.errors import InputError
 from mexit_edge.files import free_name, write_bytes, written_whole
 
@@ -62,11 +63,14 @@ def train_and_print(settings: TrainSettings, resume: Path | None, *, as_json: bo
         print_json(facts)
         return
     screen.print(cost_table(facts["training_cost"]))
-    for row in facts["validation"]:
-        screen.print(
-            f"{row['exit']}: balanced accuracy {row['balanced_accuracy']:.4f} on validation subjects, float",
-            highlight=False,
-        )
+    for kind, rows in {"float": facts["validation"], "fine-tuned": facts.get("validation_qat", [])}.items():
+        for row in rows:
+            screen.print(
+                f"{row['exit']}: balanced accuracy {row['balanced_accuracy']:.4f} on validation subjects, "
+                f"{kind}",
+                highlight=False,
+                soft_wrap=True,
+            )
     screen.print(f"Network: {folder / 'model.keras'}", markup=False, soft_wrap=True)
 
 
@@ -82,7 +86,8 @@ def run_in(folder: Path, settings: TrainSettings, screen: Console) -> dict[str, 
         "subjects_of": {name: list(subjects) for name, subjects in sets.subjects.items()},
         "training_cost": trained.cost,
         # Test subjects are for the end: `mexit run` reports on them.
-        "validation": float_exits(trained.model, sets.validation) if isinstance(sets, Split) else [],
+        "validation": _validation(trained.float_model, sets),
+        **({"validation_qat": _validation(trained.model, sets)} if settings.qat else {}),
         "out_of_fold": _out_of_fold_facts(trained),
         "seconds": progress.seconds,
         "network": str(folder / "model.keras"),
@@ -121,6 +126,11 @@ def _write(folder: Path, trained: Trained, facts: dict[str, Any]) -> None:
     write_bytes(folder / RESULT, (json.dumps(facts, indent=1) + "\n").encode(), overwrite=True)
     for file in folder.glob("fold_*.npz"):
         file.unlink()
+    forget_float(folder)
+
+
+def _validation(model: Any, sets: Split | HeldOutTest) -> list[dict[str, Any]]:
+    return float_exits(model, sets.validation) if isinstance(sets, Split) else []
 
 
 def _out_of_fold_facts(trained: Trained) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from math import inf
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from mexit_edge.cli.progress import EpochLines, JobProgress
 from mexit_edge.cli.settings import QUICK_STRIDE, STEPS_PER_EXECUTION, TrainSettings
 from mexit_edge.data import HeldOutTest, Split, dataset, hold_out_test, load, split_by_subject
-from mexit_edge.errors import InputError, MissingExtraError, unknown_name
+from mexit_edge.errors import InputError, MissingExtraError
 from mexit_edge.exits import balanced_accuracy
 from mexit_edge.runtime import CaughtStderr
 from mexit_edge.signals import Normalisation, Windows
@@ -31,15 +31,22 @@ class Trained:
         model: a `MultiExitModel`.
         history: figures per epoch.
         out_of_fold: what the fold networks say, with cross-fitting.
+        before: the training of the float network, where this one is fine-tuned with fake quantization.
     """
 
     model: Any
     history: list[dict[str, float]]
     out_of_fold: Any | None = None
+    before: Trained | None = None
+
+    @property
+    def float_model(self) -> Any:
+        """The model that computes in float: this one, or the one before its fine-tuning."""
+        return self.model if self.before is None else self.before.model
 
     @property
     def cost(self) -> list[dict[str, Any]]:
-        """Training cost, a row per phase; with cross-fitting the folds' phases first."""
+        """Training cost, a row per phase; the folds' phases first, and those of fine-tuning last."""
         folds = self.out_of_fold.costs if self.out_of_fold else ()
         rows = [
             {"training": f"fold_{number:02d}", **cost.to_dict()}
@@ -47,7 +54,9 @@ class Trained:
             for cost in costs
         ]
         name = "refit" if folds else "network"
-        return rows + [{"training": name, **cost.to_dict()} for cost in self.model.training_cost]
+        rows += [{"training": name, **cost.to_dict()} for cost in self.float_model.training_cost]
+        tuning = () if self.before is None else self.model.training_cost
+        return rows + [{"training": "fine-tuning", **cost.to_dict()} for cost in tuning]
 
 
 def check_train_settings(settings: TrainSettings, modules: dict[str, str]) -> None:
@@ -68,6 +77,10 @@ def check_train_settings(settings: TrainSettings, modules: dict[str, str]) -> No
     for option, value in {"learning-rate": settings.learning_rate, "clip-norm": settings.clip_norm}.items():
         if value is not None and not 0 < value < inf:
             raise InputError(f"`--{option}` must be positive and finite. Received: {value}.")
+    if not 0 < settings.qat_share <= 1:
+        raise InputError(
+            f"`--qat-share` must be a share above 0 and at most 1. Received: {settings.qat_share}."
+        )
     if settings.cross_fit is not None and settings.patience is not None:
         raise InputError(
             "`--patience` must be left out with `--cross-fit`, which chooses the epochs itself. "
@@ -96,11 +109,10 @@ def _check_names(settings: TrainSettings) -> None:
     Raises:
         InputError: lists the known names.
     """
-    from mexit_edge.models import BACKBONES
+    from mexit_edge.models.build import check_preset
     from mexit_edge.regimes import make_regime
 
-    if settings.backbone not in BACKBONES:
-        raise unknown_name("backbone", settings.backbone, BACKBONES)
+    check_preset(settings.backbone, settings.preset)
     make_regime(settings.regime, **settings.options)
 
 
@@ -133,7 +145,7 @@ def check_fit(settings: TrainSettings, windows: Windows) -> None:
 def train(
     settings: TrainSettings, sets: Split | HeldOutTest, progress: JobProgress, folder: Path | None = None
 ) -> Trained:
-    """Build a network and train it, with cross-fitting K networks before it.
+    """Build a network, train it, with cross-fitting K networks before it, and fine-tune it if asked to.
 
     Args:
         settings: checked.
@@ -141,37 +153,63 @@ def train(
         progress: for the epochs.
         folder: for checkpoints, so that an interrupted training goes on; None for none.
     """
-    from mexit_edge.regimes import MultiExitEarlyStopping, StopAfterEpoch
+    from mexit_edge.cli.fine_tuning import fine_tune, n_tuning_epochs
 
     out_of_fold = None
     if isinstance(sets, HeldOutTest):
         out_of_fold = _cross_fitted(settings, sets.train, progress, folder)
-        last: Any = StopAfterEpoch(out_of_fold.epochs)
         progress.screen.print(
             f"Out-of-fold loss is lowest after {out_of_fold.epochs} of {settings.n_epochs} epochs."
         )
-    else:
-        last = MultiExitEarlyStopping(
-            settings.patience, last_share=LAST_SHARE if settings.patience is None else 1.0
-        )
-    model = build_model(settings, sets.train)
-    history: list[dict[str, float]] = []
-    file = None if folder is None else folder / "unfinished.npz"
     n_epochs = settings.n_epochs if out_of_fold is None else out_of_fold.epochs
-    with progress.training(n_epochs) as lines:
-        fitted = model.fit(
-            sets.train,
-            validation_data=sets.validation if isinstance(sets, Split) else None,
-            epochs=settings.n_epochs,
-            batch_size=settings.batch_size,
-            callbacks=[last, epoch_callback(lines)],
-            checkpoint=file,
-            verbose=0,
-        )
-    for place, epoch in enumerate(fitted.epoch):
-        figures = {name: float(values[place]) for name, values in sorted(fitted.history.items())}
-        history.append({"epoch": epoch + 1, **figures})
-    return Trained(model, history, out_of_fold)
+    model = build_model(settings, sets.train)
+    n_tuning = n_tuning_epochs(settings, model, n_epochs)
+    with progress.training(n_epochs + n_tuning) as lines:
+        trained = _trained(settings, sets, model, out_of_fold, lines, folder)
+        return fine_tune(settings, sets, trained, n_tuning, lines, folder) if n_tuning else trained
+
+
+def _trained(
+    settings: TrainSettings,
+    sets: Split | HeldOutTest,
+    model: Any,
+    out_of_fold: Any | None,
+    lines: EpochLines,
+    folder: Path | None,
+) -> Trained:
+    """Return the float network; where an interrupted fine-tuning has left it in the folder, that one."""
+    from mexit_edge.cli.fine_tuning import kept_float
+    from mexit_edge.regimes import MultiExitEarlyStopping, StopAfterEpoch
+
+    kept = None if folder is None else kept_float(folder)
+    if kept is not None:
+        return replace(kept, out_of_fold=out_of_fold)
+    last: Any = (
+        MultiExitEarlyStopping(settings.patience, last_share=LAST_SHARE if settings.patience is None else 1.0)
+        if out_of_fold is None
+        else StopAfterEpoch(out_of_fold.epochs)
+    )
+    fitted = model.fit(
+        sets.train,
+        validation_data=sets.validation if isinstance(sets, Split) else None,
+        epochs=settings.n_epochs,
+        batch_size=settings.batch_size,
+        callbacks=[last, epoch_callback(lines)],
+        checkpoint=None if folder is None else folder / "unfinished.npz",
+        verbose=0,
+    )
+    return Trained(model, epoch_rows(fitted), out_of_fold)
+
+
+def epoch_rows(fitted: Any) -> list[dict[str, float]]:
+    """Return the figures of a History, a row per epoch from 1 on."""
+    return [
+        {
+            "epoch": epoch + 1,
+            **{name: float(values[place]) for name, values in sorted(fitted.history.items())},
+        }
+        for place, epoch in enumerate(fitted.epoch)
+    ]
 
 
 def build_model(settings: TrainSettings, windows: Windows) -> Any:
@@ -183,7 +221,7 @@ def build_model(settings: TrainSettings, windows: Windows) -> Any:
 
     keras.utils.set_random_seed(settings.seed)
     with CaughtStderr():
-        network = build(settings.backbone, windows.sensor, windows.n_classes)
+        network = build(settings.backbone, windows.sensor, windows.n_classes, preset=settings.preset)
     regime = make_regime(settings.regime, **settings.options)
     model = MultiExitModel(network, regime, normalisation=Normalisation.fit(windows), seed=settings.seed)
     optimizer = adamw_cosine(

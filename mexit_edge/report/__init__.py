@@ -7,12 +7,14 @@ from mexit_edge.report.figures import (
     plot_tradeoff,
 )
 from mexit_edge.report.page import render_page, write_page
+from mexit_edge.report.stages import plot_stages
 from mexit_edge.report.training import plot_training
 
 __all__ = [
     "plot_confusion",
     "plot_exit_shares",
     "plot_reliability",
+    "plot_stages",
     "plot_tradeoff",
     "plot_training",
     "render_page",

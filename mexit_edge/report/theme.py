@@ -83,7 +83,17 @@ def picture(draw: Callable[[], Axes], alt: str, caption: str, *, is_wide: bool =
     return Picture(_data_uri(draw, LIGHT), _data_uri(draw, DARK), alt, caption, is_wide)
 
 
-def _data_uri(draw: Callable[[], Axes], scheme: Scheme) -> str:
+def svg(draw: Callable[[], Axes], scheme: Scheme = LIGHT, *, surface: bool = True) -> bytes:
+    """Draw a figure as an SVG file.
+
+    Args:
+        draw: makes a new figure and returns its axes.
+        scheme: its colours.
+        surface: whether to fill the background; without, the reader's own shows through.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
     matplotlib = load_matplotlib()
     content = io.BytesIO()
     with matplotlib.rc_context(_rc(scheme)):
@@ -92,10 +102,15 @@ def _data_uri(draw: Callable[[], Axes], scheme: Scheme) -> str:
         figure.savefig(
             content,
             format="svg",
-            facecolor="none",
+            facecolor=scheme.surface if surface else "none",
             metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
         )
-    return f"data:image/svg+xml;base64,{base64.b64encode(content.getvalue()).decode()}"
+    return content.getvalue()
+
+
+def _data_uri(draw: Callable[[], Axes], scheme: Scheme) -> str:
+    content = svg(draw, scheme, surface=False)
+    return f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
 
 
 def _rc(scheme: Scheme) -> dict[str, Any]:

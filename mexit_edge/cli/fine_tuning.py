@@ -1,0 +1,104 @@
+"""`--qat`: quantization-aware fine-tuning after the training of `mexit run` and `mexit train`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mexit_edge.cli.progress import EpochLines
+from mexit_edge.cli.settings import STEPS_PER_EXECUTION, TrainSettings
+from mexit_edge.cli.training import Trained, epoch_callback, epoch_rows
+from mexit_edge.data import HeldOutTest, Split
+from mexit_edge.files import write_bytes, written_whole
+
+FLOAT, FLOAT_FIGURES, UNFINISHED = "float.keras", "float.json", "unfinished_qat.npz"
+
+
+def n_tuning_epochs(settings: TrainSettings, model: Any, epochs: int) -> int:
+    """Return the epochs of fine-tuning after a training of so many; 0 without `--qat`."""
+    if not settings.qat:
+        return 0
+    from mexit_edge.compress.quantize_aware import fine_tuning_epochs
+
+    return fine_tuning_epochs(epochs, settings.qat_share, phases=len(model.regime.phases(len(model.exits))))
+
+
+def fine_tune(
+    settings: TrainSettings,
+    sets: Split | HeldOutTest,
+    trained: Trained,
+    n_epochs: int,
+    lines: EpochLines,
+    folder: Path | None,
+) -> Trained:
+    """Return the network after fine-tuning with fake quantization, its epochs as further phases.
+
+    Args:
+        settings: of the training.
+        sets: that the float network was trained on.
+        trained: the float network.
+        n_epochs: of fine-tuning.
+        lines: shows the epochs.
+        folder: for a checkpoint, so that an interrupted fine-tuning goes on; None for none.
+    """
+    import keras
+
+    from mexit_edge.compress.quantize_aware import FINE_TUNING_RATE, quantize_aware
+    from mexit_edge.regimes import adamw_cosine
+
+    if folder is not None:
+        _keep_float(folder, trained)
+    # What is drawn at random from here on does not depend on whether the training was interrupted.
+    keras.utils.set_random_seed(settings.seed)
+    model = quantize_aware(trained.model, sets.train)
+    rate = FINE_TUNING_RATE * settings.learning_rate
+    optimizer = adamw_cosine(len(sets.train), n_epochs, settings.batch_size, rate, settings.clip_norm)
+    model.compile(optimizer, steps_per_execution=STEPS_PER_EXECUTION)
+    done, phases = len(trained.history), max(row["phase"] for row in trained.history)
+    fitted = model.fit(
+        sets.train,
+        validation_data=sets.validation if isinstance(sets, Split) else None,
+        epochs=n_epochs,
+        batch_size=settings.batch_size,
+        callbacks=[epoch_callback(lines, done=done)],
+        checkpoint=None if folder is None else folder / UNFINISHED,
+        verbose=0,
+    )
+    rows = [
+        {**row, "epoch": done + row["epoch"], "phase": phases + row["phase"]} for row in epoch_rows(fitted)
+    ]
+    return replace(trained, model=model, history=[*trained.history, *rows], before=trained)
+
+
+def _keep_float(folder: Path, trained: Trained) -> None:
+    """Write what an interrupted fine-tuning begins with anew: network, history and cost of the training."""
+    with written_whole(folder / FLOAT, overwrite=True) as fresh:
+        trained.model.save(fresh)
+    facts = {
+        "history": trained.history,
+        "training_cost": [cost.to_dict() for cost in trained.model.training_cost],
+    }
+    # Last: it says that the network is there.
+    write_bytes(folder / FLOAT_FIGURES, (json.dumps(facts) + "\n").encode(), overwrite=True)
+
+
+def kept_float(folder: Path) -> Trained | None:
+    """Return what `fine_tune` left of the float network; None where the training is not done."""
+    if not (folder / FLOAT_FIGURES).exists():
+        return None
+    import keras
+
+    from mexit_edge.regimes import PhaseCost
+
+    facts = json.loads((folder / FLOAT_FIGURES).read_text("utf-8"))
+    model = keras.saving.load_model(folder / FLOAT)
+    model.training_cost = tuple(PhaseCost(**cost) for cost in facts["training_cost"])
+    return Trained(model, facts["history"])
+
+
+def forget_float(folder: Path) -> None:
+    """Remove what `fine_tune` left of the float network."""
+    for name in (FLOAT_FIGURES, FLOAT):
+        (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,181 @@
+"""`mexit inspect MODEL.tflite`: the operators of any model, what they cost and what is alive after them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from mexit_edge.cli.tables import console, print_json
+from mexit_edge.errors import InputError
+from mexit_edge.estimate import operations
+from mexit_edge.tflite import Graph, Tensor
+from mexit_edge.tflite.verify import MAX_MODEL_BYTES
+
+SUFFIX = ".tflite"
+SHOWN_DIMENSIONS = 8
+
+
+def inspect_model_and_print(path: Path, *, as_json: bool) -> None:
+    """Print the table of a model's operators. The model is read, not run.
+
+    Raises:
+        InputError: it is no .tflite of one subgraph, or a damaged one.
+    """
+    if not path.is_file():
+        raise InputError(f"`path` must be a .tflite file. Received: {path}, which is not there.")
+    if path.stat().st_size > MAX_MODEL_BYTES:
+        raise InputError(f"`path` must be at most {MAX_MODEL_BYTES} bytes. Received: {path.stat().st_size}.")
+    facts = model_facts(path.read_bytes())
+    if as_json:
+        print_json(facts)
+        return
+    screen = console(quiet=False)
+    screen.print(_table(path.name, facts))
+    for kind in ("inputs", "outputs"):
+        for tensor in facts[kind]:
+            screen.print(f"{kind[:-1]}: {_tensor_text(tensor)}", markup=False)
+    screen.print(
+        f"{len(facts['operators'])} operators, {_count(facts['macs'])} MACs, "
+        f"{facts['weight_bytes']:,} bytes of constants, "
+        f"at most {_count(facts['most_live_bytes'])} bytes of activations alive between two operators.",
+        markup=False,
+    )
+    if facts["macs_unknown_because"]:
+        screen.print(facts["macs_unknown_because"], markup=False)
+
+
+def model_facts(content: bytes) -> dict[str, Any]:
+    """Return what the table tells, in plain types.
+
+    Args:
+        content: a .tflite.
+
+    Returns:
+        Inputs and outputs as name, shape, type, scale and zero point; per operator its name, shapes, types,
+        multiply-accumulates (None where an operator of the model has no known cost), bytes of constants, and
+        the activations alive after it: their number and bytes (None for a type without a fixed size).
+
+    Raises:
+        InputError: as for `Graph`.
+    """
+    graph = Graph(content)
+    try:
+        macs: list[int] | None = [cost.macs for cost in operations(content)]
+        why = None
+    except InputError as error:
+        macs, why = None, f"MACs are unknown: {error}"
+    alive = _alive_after(graph)
+    rows: list[dict[str, Any]] = [
+        {
+            "index": operator.index,
+            "operator": operator.name,
+            "inputs": [_tensor_facts(graph.tensors[index]) for index in graph.activations(operator)],
+            "outputs": [_tensor_facts(graph.tensors[index]) for index in operator.outputs],
+            "macs": None if macs is None else macs[operator.index],
+            "weight_bytes": _stored_bytes(graph, set(operator.inputs)),
+            "live_tensors": len(alive[operator.index]),
+            "live_bytes": _bytes(graph, alive[operator.index]),
+        }
+        for operator in graph.operators
+    ]
+    sizes = [_bytes(graph, indices) for indices in (set(graph.inputs), *alive)]
+    return {
+        "inputs": [_tensor_facts(graph.tensors[index]) for index in graph.inputs],
+        "outputs": [_tensor_facts(graph.tensors[index]) for index in graph.outputs],
+        "operators": rows,
+        "macs": None if macs is None else sum(macs),
+        "macs_unknown_because": why,
+        "weight_bytes": _stored_bytes(graph, {index for one in graph.operators for index in one.inputs}),
+        "most_live_bytes": max((size for size in sizes if size is not None), default=0)
+        if None not in sizes
+        else None,
+    }
+
+
+def _alive_after(graph: Graph) -> list[set[int]]:
+    """Return per operator the activations that are there after it and read later, outputs among them."""
+    alive = set(graph.outputs)
+    after = []
+    for operator in reversed(graph.operators):
+        after.append(set(alive))
+        alive = (alive - set(operator.outputs)) | set(graph.activations(operator))
+    return after[::-1]
+
+
+def _bytes(graph: Graph, indices: set[int]) -> int | None:
+    total = 0
+    for index in indices:
+        dtype = graph.tensors[index].numpy_dtype
+        if dtype is None:
+            return None
+        total += graph.tensors[index].elements * dtype.itemsize
+    return total
+
+
+def _stored_bytes(graph: Graph, indices: set[int]) -> int:
+    """Return the bytes of the constants among these tensors; a buffer that several share counts once."""
+    buffers = {
+        graph.subgraph.tensors[index].buffer
+        for index in indices
+        if index >= 0 and graph.tensors[index].is_constant
+    }
+    return sum(len(graph.model.buffers[buffer].data) for buffer in buffers)
+
+
+def _tensor_facts(tensor: Tensor) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "type": tensor.dtype,
+        "scale": tensor.scale,
+        "zero_point": tensor.zero_point,
+    }
+
+
+def _tensor_text(facts: dict[str, Any]) -> str:
+    name = f"{facts['name']!r}, " if facts["name"] else ""
+    quantized = (
+        f", scale {facts['scale']:.6g}, zero point {facts['zero_point']}"
+        if facts["scale"] is not None and facts["zero_point"] is not None
+        else ""
+    )
+    return f"{name}{_shape(facts)} {facts['type']}{quantized}"
+
+
+def _shape(facts: dict[str, Any]) -> str:
+    shape = facts["shape"]
+    shown = "x".join(map(str, shape[:SHOWN_DIMENSIONS])) or "scalar"
+    return shown if len(shape) <= SHOWN_DIMENSIONS else f"{shown}x..."
+
+
+def _count(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"
+
+
+def _table(name: str, facts: dict[str, Any]) -> Table:
+    table = Table(
+        title=f"{escape(name)}: operators", caption="alive: activations that are read later", box=None
+    )
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("operator", overflow="fold")
+    table.add_column("reads", overflow="fold")
+    table.add_column("writes", overflow="fold")
+    table.add_column("type", overflow="fold")
+    for heading in ("MACs", "constant\nbytes", "alive", "alive\nbytes"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in facts["operators"]:
+        table.add_row(
+            str(row["index"]),
+            escape(row["operator"]),
+            "\n".join(_shape(tensor) for tensor in row["inputs"]) or "-",
+            "\n".join(_shape(tensor) for tensor in row["outputs"]) or "-",
+            escape(row["outputs"][0]["type"]) if row["outputs"] else "-",
+            _count(row["macs"]),
+            f"{row['weight_bytes']:,}",
+            str(row["live_tensors"]),
+            _count(row["live_bytes"]),
+        )
+    return table
