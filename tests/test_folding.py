@@ -169,7 +169,7 @@ def test_layers_keep_their_names() -> None:
 
 def test_a_shared_layer_stays_one() -> None:
     folded = fold(nested_twice())
-    assert [one.name for one in folded.layers if one.weights] == ["conv", "block_conv"]
+    assert [one.name for one in folded.layers if one.weights] == ["conv", "block_1_conv"]
     # Learnt by both calls at once.
     assert len(folded.trainable_variables) == 4
 
