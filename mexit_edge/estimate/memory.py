@@ -1,8 +1,9 @@
 """Lay the working memory of a bundle's loop out in one block: what may overlap, and what may not.
 
-Stages run one after the other, so that their arenas may overlap each other. A tensor that crosses from one
-stage to another must outlive its producer's arena: it lies outside of every arena that is in use while the
-tensor is alive, from the stage that makes it to the last one that reads it.
+Stages run one after the other, so that their arenas may overlap each other, if the interpreter of every
+stage is set up anew when its turn comes. A tensor that crosses from one stage to another must outlive its
+producer's arena: it lies outside of every arena that is in use while the tensor is alive, from the stage
+that makes it to the last one that reads it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mexit_edge.bundle import Manifest
+from mexit_edge.bundle import Manifest, crossings
 
 ALIGNMENT = 16  # what TFLM asks of an arena
 
@@ -96,18 +97,12 @@ def plan_memory(manifest: Manifest) -> MemoryPlan:
 
 def _crossing(manifest: Manifest) -> list[Buffer]:
     """Return the tensors that a stage reads and an earlier one makes, the window among them."""
-    made = {manifest.input_name: 1}
-    sizes = {manifest.input_name: manifest.stages[0].inputs[0]}
-    read: dict[str, int] = {}
-    for number, stage in enumerate(manifest.stages, start=1):
-        read |= {tensor.name: number for tensor in stage.inputs}
-        made |= {tensor.name: number for tensor in stage.outputs}
-        sizes |= {tensor.name: tensor for tensor in stage.outputs}
-    return [
-        Buffer(name, math.prod(sizes[name].shape), made[name], last)
-        for name, last in read.items()
-        if last > made[name]
-    ]
+    found = []
+    for one in crossings(manifest):
+        first = max(one.made_by, 1)
+        if one.read_by and one.read_by[-1] > first:
+            found.append(Buffer(one.tensor.name, math.prod(one.tensor.shape), first, one.read_by[-1]))
+    return found
 
 
 def _placed(buffers: Sequence[Buffer]) -> tuple[Buffer, ...]:
