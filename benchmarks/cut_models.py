@@ -33,7 +33,7 @@ from mexit_edge.files import sha256
 from mexit_edge.runtime import available_engines
 from mexit_edge.runtime.staged import random_inputs, run_stages, run_whole
 from mexit_edge.tflite import CutStage, Graph, cut_at_positions, cut_into, cut_points, mended
-from mexit_edge.tflite.graph import serialize
+from mexit_edge.tflite.flatbuffer import serialize
 
 RESULTS = Path(__file__).parent / "results" / "cut_models.csv"
 PARTS = (2, 3, 5)

@@ -13,7 +13,7 @@ which would take a process each. What LiteRT dies of is then given to `Runtime` 
 must be refused: the column `refused_by_trial`.
 
 Writes benchmarks/results/fuzz.csv; anything but an InputError or a run is printed with its number, which
-makes the same damage again, and makes the exit code 1.
+makes the same damage again, and makes the exit code 1; so do too few that were carried on to TFLM.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,16 @@ from mexit_edge.errors import InputError
 from mexit_edge.estimate import estimate_bundle, operations
 from mexit_edge.files import sha256
 from mexit_edge.runtime import Runtime
-from mexit_edge.tflite import Graph, audit_int8, cut_at_exits, cut_into
+from mexit_edge.tflite import (
+    CutStage,
+    Graph,
+    audit_int8,
+    cut_at_exits,
+    cut_into,
+    cut_points,
+    mended,
+    phone_model,
+)
 
 HERE = Path(__file__).parent
 if __name__ != "__main__":  # a test reads this file from elsewhere
@@ -51,6 +61,7 @@ REFERENCE = HERE.parent / "tflite_models" / "reference.mexit"
 LITERT = ("litert-xnnpack", "litert-builtin", "litert-reference")
 DEVICE = "nucleo-l4r5zi"
 SILENCE_S = 120.0
+ON_TFLM = 20  # one mutation in so many must be carried on to TFLM
 REFUSED, RAN, BY_TRIAL = "refused", "ran", "refused_by_trial"
 
 
@@ -106,7 +117,11 @@ def steps(patient: Patient, change: Mutation, engines: Sequence[str]) -> dict[st
     of_a_model: dict[str, Callable[[], object]] = {
         "Graph": lambda: _read_all(Graph(content)),
         "cut_at_exits": lambda: cut_at_exits(content, sorted(Graph(content).signature_outputs)),
-        "cut_into": lambda: cut_into(content, 2, [cost.macs for cost in operations(content)]),
+        "cut_points": lambda: cut_points(content),
+        "cut_into": lambda: _halves(content),
+        "keep_names": lambda: _halves(content, keep_names=True),
+        "phone_model": lambda: phone_model(_halves(content)),
+        "mended": lambda: mended(content),
         "audit_int8": lambda: audit_int8(content),
         "operations": lambda: operations(content),
     }
@@ -160,10 +175,15 @@ def _read_all(graph: Graph) -> list[object]:
     return seen + [graph.activations(operator) for operator in graph.operators]
 
 
+def _halves(content: bytes, *, keep_names: bool = False) -> tuple[CutStage, ...]:
+    return cut_into(content, 2, [cost.macs for cost in operations(content)], keep_names=keep_names)
+
+
 def _run(patient: Patient, change: Mutation, engine: str, *, as_file: bool = False) -> None:
     """Run one window, then three; ``as_file`` with the trial that a bundle from a file goes through."""
     windows = patient.windows(change.number)
-    runtime = Runtime(patient.path if as_file else Bundle.load(patient.path), engine)
+    bundle = Bundle.load(patient.path)
+    runtime = Runtime(bundle if as_file else replace(bundle, foreign=False), engine)
     runtime.infer(windows[0])
     runtime.infer_batch(windows)
 
@@ -315,7 +335,10 @@ def main() -> int:
                 print(f"{entry['number']} {entry['target']} {entry['kind']}: {step}: {outcome}")
     on_tflm = sum(row[REFUSED] + row[RAN] for row in rows if row["step"] == "Runtime tflm")
     print(f"{len(found):,} mutations, {on_tflm:,} of them carried on to TFLM; {bad} ended in something else")
-    return 1 if bad else 0
+    wanted = options.mutations // ON_TFLM if options.tflm_every else 0
+    if on_tflm < wanted:
+        print(f"at least {wanted:,} were to be carried on to TFLM: lower --tflm-every")
+    return 1 if bad or on_tflm < wanted else 0
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from mexit_edge.tflite import Graph
-from mexit_edge.tflite.graph import parse, serialize
+from mexit_edge.tflite.flatbuffer import parse, serialize
 
 Rng = np.random.Generator
 INT32 = (-(1 << 31), (1 << 31) - 1)

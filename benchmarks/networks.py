@@ -71,7 +71,7 @@ def image() -> keras.Model:
     window = keras.Input((24, 24, 1))
     x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu", name="one")(window)
     x = layers.DepthwiseConv2D(3, padding="same", activation="relu", name="two")(x)
-    x = layers.AveragePooling2D(name="pool")(x)
+    x = layers.AveragePooling2D(2, name="pool")(x)
     x = layers.Conv2D(24, 3, activation="relu", name="three")(x)
     return attach_exits(
         classified(window, x, "image", layers.GlobalAveragePooling2D), at=["one", "two"], head="maximum"

@@ -30,7 +30,7 @@ import numpy as np
 from mexit_edge.bundle import Bundle
 from mexit_edge.errors import InputError
 from mexit_edge.runtime import available_engines, open_model, tflm
-from mexit_edge.runtime.staged import run_each
+from mexit_edge.runtime.staged import run_each, window_shape
 from mexit_edge.tflite import Graph
 from mexit_edge.tflite.extract import extract
 
@@ -122,32 +122,15 @@ def run(content: bytes, engine: str, seed: int, n_windows: int) -> Any:
     work = max(graph.tensors[index].elements for index in (*graph.inputs, *graph.outputs))
     n_windows = max(FEWEST, min(n_windows, MOST_ELEMENTS // work))
     rng = np.random.default_rng(seed)
-    inputs = [
-        rng.integers(-128, 128, (n_windows, *graph.tensors[index].shape[1:]), np.int8)
-        if graph.tensors[index].shape[0] == 1
-        else rng.integers(-128, 128, (n_windows, *graph.tensors[index].shape), np.int8)
-        for index in graph.inputs
-    ]
+    shapes = [graph.tensors[index].shape for index in graph.inputs]
+    inputs = [rng.integers(-128, 128, (n_windows, *window_shape(shape)), np.int8) for shape in shapes]
     try:
         # Without the guard that keeps such models from TFLM: this shows what it guards against.
         with patch.object(tflm, "refuse_for_tflm"):
             model = open_model(engine, content)
-        if any(graph.tensors[index].shape[0] != 1 for index in graph.inputs):
-            return _one_by_one(model, inputs)
-        return np.concatenate([values.ravel() for values in run_each(model, inputs)])
+        return np.concatenate([values.ravel() for values in run_each(model, inputs, shapes)])
     except InputError:
         return None
-
-
-def _one_by_one(model: Any, inputs: list[Any]) -> Any:
-    """Run a model whose leading axis is no batch of 1."""
-    results = []
-    for index in range(len(inputs[0])):
-        for place, values in enumerate(inputs):
-            model.set_input(place, values[index])
-        model.invoke()
-        results += [model.get_output(place).ravel() for place in range(model.n_outputs)]
-    return np.concatenate(results)
 
 
 def rows_of(tallies: dict[tuple[str, str, str, str], Tally]) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from mexit_edge.compress.quantize_aware import FINE_TUNING_RATE, fine_tuning_epo
 from mexit_edge.exits import balanced_accuracy
 from mexit_edge.regimes import MultiExitEarlyStopping, adamw_cosine
 from mexit_edge.regimes.recipe import LEARNING_RATE
+from mexit_edge.runtime import reference_engine
 
 BACKBONES, SEEDS, EPOCHS, BATCH = ("dscnn",), (0, 1, 2), 30, 64
 KINDS = ("float", "ptq", "qat")
@@ -95,7 +96,7 @@ def one_kind(kind: str, model: Any, split: Any, judged: Any, epochs: int) -> dic
     if kind == "qat":
         model = fine_tuned(model, split, epochs)
     bundle = mx.export(model, split.train, name=f"hapt-{kind}")
-    logits = mx.Runtime(bundle).all_logits(judged.x)
+    logits = mx.Runtime(bundle, reference_engine()).all_logits(judged.x)
     return figures(logits.argmax(axis=2), judged.y)
 
 

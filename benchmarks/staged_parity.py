@@ -23,7 +23,8 @@ from networks import NETWORKS
 import mexit_edge as mx
 from mexit_edge.compress import convert
 from mexit_edge.models.heads import exit_names
-from mexit_edge.runtime import arena_bytes, available_engines, open_model, run_stages
+from mexit_edge.runtime import available_engines, open_model, run_stages
+from mexit_edge.runtime.tflm import own_arena_bytes
 from mexit_edge.signals import Normalisation
 from mexit_edge.tflite import CutStage, Graph, cut_at_exits
 
@@ -125,7 +126,7 @@ def weighed(name: str, whole: bytes, stages: tuple[CutStage, ...], exits: Any) -
     named = cut_at_exits(whole, exits, keep_names=True)
     stripped_bytes = sum(len(stage.content) for stage in stages)
     named_bytes = sum(len(stage.content) for stage in named)
-    arenas = [arena_bytes(stage.content) for stage in stages]
+    arenas = [own_arena_bytes(stage.content) for stage in stages]
     return {
         "network": name,
         "stages": len(stages),
@@ -134,7 +135,7 @@ def weighed(name: str, whole: bytes, stages: tuple[CutStage, ...], exits: Any) -
         "stages_share": round(named_bytes / len(whole), 3),
         "stripped_stages_bytes": stripped_bytes,
         "stripped_stages_share": round(stripped_bytes / len(whole), 3),
-        "whole_arena_bytes": arena_bytes(whole),
+        "whole_arena_bytes": own_arena_bytes(whole),
         "largest_stage_arena_bytes": max(one for one in arenas if one is not None),
     }
 

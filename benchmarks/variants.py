@@ -32,7 +32,7 @@ from mexit_edge.compress import Quantization, convert, converter_child
 from mexit_edge.errors import InputError
 from mexit_edge.runtime import available_engines, open_model
 from mexit_edge.tflite import Graph
-from mexit_edge.tflite.graph import serialize
+from mexit_edge.tflite.flatbuffer import serialize
 
 RESULTS = Path(__file__).parent / "results" / "variants.csv"
 SHAPE, N_CLASSES, WINDOWS = (32, 3), 4, 50
