@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -27,6 +28,23 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
         raise InputError(
             f"`{path}` exists already. Received: overwrite=False. "
             "Choose another name, or pass `overwrite=True` (`--overwrite`)."
+        )
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuse a place where nothing can be written, before the work whose result would be lost.
+
+    Raises:
+        InputError: what ``path`` lies in is no folder, cannot become one, or is not writable.
+    """
+    folder = path.absolute().parent
+    while not (folder.exists() or folder.is_symlink()):
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        what = "which is not writable" if folder.is_dir() else "which is no folder"
+        raise InputError(
+            f"`{path}` must lie in a folder that can be written to. Received: {folder}, {what}. "
+            "Choose another place."
         )
 
 
@@ -56,10 +74,11 @@ def written_whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         overwrite: whether an existing ``path`` may be replaced.
 
     Raises:
-        InputError: ``path`` exists and ``overwrite`` is False.
+        InputError: ``path`` exists and ``overwrite`` is False, or its folder cannot be written to.
         RunError: neither the new one could be put in place nor the old one put back; says where both are.
     """
     refuse_existing(path, overwrite=overwrite)
+    refuse_unwritable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     workshop = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     fresh, aside = workshop / path.name, workshop / "replaced"

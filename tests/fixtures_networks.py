@@ -35,7 +35,7 @@ from mexit_edge.files import sha256
 from mexit_edge.runtime import ENGINES, fixed_point_affine
 from mexit_edge.signals import Normalisation, Sensor, Windows
 from mexit_edge.tflite import cut_at_exits
-from mexit_edge.tflite.graph import serialize
+from mexit_edge.tflite.flatbuffer import serialize
 
 HAS_TENSORFLOW = find_spec("tensorflow") is not None and find_spec("keras") is not None
 HAS_TFLM = find_spec("tflite_micro") is not None

@@ -539,6 +539,12 @@ def of_two_lengths() -> keras.Model:
     return keras.Model([acc, gyr], layers.Dense(3)(layers.Concatenate()(flat)))
 
 
+def of_any_length() -> keras.Model:
+    acc, gyr = keras.Input((None, 3), name="acc"), keras.Input((None, 2), name="gyr")
+    pooled = [layers.GlobalMaxPooling1D()(signal) for signal in (acc, gyr)]
+    return keras.Model([acc, gyr], layers.Dense(3)(layers.Concatenate()(pooled)))
+
+
 @pytest.mark.parametrize(
     ("model", "channels", "message"),
     [
@@ -548,7 +554,13 @@ def of_two_lengths() -> keras.Model:
         (two_sensors, {**CHANNELS, "mag": [5]}, "`channels` must be one of: acc, gyr. Received: 'mag'"),
         (two_sensors, {**CHANNELS, "gyr": [3]}, "needs 2 indices from 0 on for the input 'gyr'"),
         (two_sensors, {**CHANNELS, "gyr": [3, -1]}, r"from 0 on for the input 'gyr'. Received: \[3, -1\]"),
-        (two_sensors, {**CHANNELS, "gyr": [1, 6]}, r"every channel from 0 to 6.*none for \[3, 5\]"),
+        (two_sensors, {**CHANNELS, "gyr": [1, 6]}, r"every channel from 0 to 6.*none for 3, 5\. Leave"),
+        (
+            two_sensors,
+            {**CHANNELS, "gyr": [3, 10**8]},
+            r"none for 1, 5, 6, 7, 8, 9, 10, 11, 12, 13 and 99999986 others\. Leave",
+        ),
+        (of_any_length, CHANNELS, r"of a fixed length .*Received: .*\(None, 3\)"),
         (lambda: None, CHANNELS, "functional.*Received: NoneType"),
     ],
     ids=lambda value: getattr(value, "__name__", None),

@@ -262,7 +262,7 @@ def test_an_msdnet_grows_and_drops_scales_that_no_exit_needs() -> None:
         "block_02_01_scale_03": (16, 32 + 24 * 3),
         "block_02_02_scale_03": (16, 32 + 24 * 4),
     }
-    with pytest.raises(InputError, match=r"must be positive\. Received: 0, 8, 3, \[2, 2, 2\]"):
+    with pytest.raises(InputError, match=r"`scales` must be a positive whole number\. Received: 0\."):
         build("msdnet", *WINDOWS, scales=0)
 
 
@@ -288,9 +288,17 @@ def test_options_override_the_preset() -> None:
         ({"preset": "smal"}, r"`preset` must be one of: medium, small, tiny\. .* Did you mean 'small'"),
         ({"heads": "both"}, r"`options` must be one of: blocks, .*'heads'\. Did you mean 'head'"),
         ({"head": "averaged"}, r"`head` must be one of: average, .* Did you mean 'average'"),
-        ({"n_classes": 1}, r"`n_classes` must be at least 2\. Received: 1"),
-        ({"blocks": ()}, r"`blocks` needs at least one block"),
-        ({"backbone": "cnn", "width": 0.0}, r"`width` must be positive\. Received: 0\.0"),
+        ({"n_classes": 1}, r"`n_classes` must be at least 2, a whole number\. Received: 1"),
+        ({"n_classes": 2.5}, r"`n_classes` must be .*Received: 2\.5"),
+        ({"n_classes": "3"}, r"`n_classes` must be .*Received: '3'"),
+        ({"blocks": ()}, r"`blocks` must be one or more blocks .*Received: \(\)"),
+        ({"blocks": [[8], []]}, r"`blocks` must be one or more blocks .*Received: \[\[8\], \[\]\]"),
+        ({"backbone": "cnn", "blocks": [[(16, 7)]]}, r"\(channels, kernel, stride\).*\[\[\(16, 7\)\]\]"),
+        ({"backbone": "resnet", "blocks": [[(8, 3, 1)], []]}, "`blocks` must be one or more blocks of one"),
+        ({"backbone": "msdnet", "blocks": [2, 0]}, r"`blocks` must be .* of layers\. Received: \[2, 0\]"),
+        ({"backbone": "dscnn2d", "stem": (8, 7, 2)}, r"`stem` must be .*kernel over bins.*\(8, 7, 2\)"),
+        ({"dropout": 1.5}, r"`dropout` must be a rate from 0 on and below 1\. Received: 1\.5"),
+        ({"backbone": "cnn", "width": 0.0}, r"`width` must be a positive and finite .*Received: 0\.0"),
     ],
 )
 def test_build_refuses(options: dict[str, Any], message: str) -> None:

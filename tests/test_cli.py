@@ -335,7 +335,9 @@ def test_inspect_as_json_prints_the_manifest_and_nothing_else(tiny_bundle):
     result = mexit("inspect", "tiny.mexit", "--json")
     assert result.exit_code == 0
     facts = json.loads(result.stdout)
-    assert facts == {"manifest": bundle.manifest.model_dump(mode="json"), "golden": []}
+    assert set(facts) == {"manifest", "memory", "golden", "golden_tensors"}
+    assert facts["manifest"] == bundle.manifest.model_dump(mode="json")
+    assert (facts["golden"], facts["golden_tensors"]) == ([], None)
     assert result.stderr == ""
 
 

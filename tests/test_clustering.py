@@ -70,6 +70,19 @@ def test_kernels_have_few_values_and_keep_their_zeros() -> None:
     assert after["conv_1"].sparsity >= 0.74
 
 
+def test_a_model_says_what_was_done_to_it() -> None:
+    import keras
+
+    import mexit_edge as mx
+    from mexit_edge.compress import cluster
+
+    window = keras.Input(fixtures.SENSOR.shape, name="window")
+    logits = keras.layers.Dense(fixtures.N_CLASSES, name="exit_01")(keras.layers.Flatten()(window))
+    model = mx.MultiExitModel(keras.Model(window, {"exit_01": logits}))
+    done = cluster(model, WINDOWS, clusters=4, epochs=1, batch_size=64, verbose=0)
+    assert done.provenance.regime == "joint, clustered 4"
+
+
 def test_statistics_of_normalisation_are_learned_on() -> None:
     for layer in ("norm_1", "norm_2"):
         old, new = (np.asarray(one.get_layer(layer).moving_mean) for one in (network(), clustered()))
@@ -89,7 +102,8 @@ def test_few_values_survive_into_every_channel_of_the_int8_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("clusters", "words"), [(2, "at least 3"), (4.5, "whole number"), (True, "whole number")]
+    ("clusters", "words"),
+    [(2, "at least 3"), *((wrong, "whole number") for wrong in (4.5, True, float("nan"), "16"))],
 )
 def test_bad_number_of_clusters(clusters: Any, words: str) -> None:
     from mexit_edge.compress import cluster
@@ -98,14 +112,15 @@ def test_bad_number_of_clusters(clusters: Any, words: str) -> None:
         cluster(network(), WINDOWS, clusters=clusters)
 
 
-def test_a_frozen_kernel_is_refused() -> None:
-    from mexit_edge.compress import cluster
+@pytest.mark.parametrize("what", ["prune", "cluster"])
+def test_a_frozen_kernel_is_refused(what: str) -> None:
+    from mexit_edge import compress
 
     layer = network().get_layer("conv_2")
     layer.trainable = False
     try:
         with pytest.raises(InputError, match="'conv_2'"):
-            cluster(network(), WINDOWS, clusters=CLUSTERS, verbose=0)
+            getattr(compress, what)(network(), WINDOWS, verbose=0)
     finally:
         layer.trainable = True
 

@@ -103,12 +103,27 @@ def with_nan() -> Any:
             "functional .* Received: MultiExitModel. Use `model.network`",
         ),
         (object, "functional Keras model. Received: object"),
+        (
+            lambda: network(layers.Conv1D(2, 1, dtype="mixed_float16", name="half"), (4, 1)),
+            r"compute in float32. Received: the layer 'half' \(Conv1D\) in float16. .*set_dtype_policy",
+        ),
     ],
-    ids=["dynamic time", "batch of 8", "integers", "nan", "MultiExitModel", "no model"],
+    ids=["dynamic time", "batch of 8", "integers", "nan", "MultiExitModel", "no model", "float16"],
 )
 def test_networks_are_refused_before_conversion(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         convert(make(), X[:, :4, :1])
+
+
+@pytest.mark.usefixtures("never_converts")
+@pytest.mark.parametrize(
+    "names", [("acc left", "gyr"), ("_acc", "gyr"), ("class", "gyr"), ("acc", "Acc"), ("acc-1", "acc.1")]
+)
+def test_inputs_that_tensorflow_cannot_tell_by_name_are_refused(names: tuple[str, str]) -> None:
+    inputs = [keras.Input((4, 1), name=name) for name in names]
+    logits = layers.Dense(2, name="exit_01")(layers.Flatten()(layers.Add()(inputs)))
+    with pytest.raises(InputError, match=rf"tell by name.*Received: '{names[0]}', '{names[1]}'. Rename"):
+        convert(keras.Model(inputs, {"exit_01": logits}), (X[:, :4, :1],) * 2)
 
 
 @pytest.mark.usefixtures("never_converts")

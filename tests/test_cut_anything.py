@@ -36,7 +36,7 @@ from mexit_edge.tflite import (
     tensor_names,
 )
 from mexit_edge.tflite import verify as verify_module
-from mexit_edge.tflite.graph import parse, serialize
+from mexit_edge.tflite.flatbuffer import parse, serialize
 from mexit_edge.tflite.plan import VIEWS
 from mexit_edge.tflite.points import most_even
 
@@ -377,6 +377,21 @@ def test_a_model_that_ends_the_process_of_an_engine_ends_that_of_a_child() -> No
     assert "litert-reference can come back from. Received: signal" in row.refusal
 
 
+@pytest.mark.parametrize("shape", [(8,), (4, 2), (1,)])
+def test_a_model_whose_tensors_have_no_batch_is_compared_all_the_same(shape: tuple[int, ...]) -> None:
+    model = HandModel()
+    window = model.window(shape)
+    tensors = [window]
+    for number in range(3):
+        made = model.tensor(shape, scale=0.2 * (number + 1))
+        operands = [tensors[-1], window]
+        tensors.append(model.operator("ADD", operands, made, schema.AddOptionsT(), "AddOptions", 2))
+    content = model.finish({"out": tensors[-1]})
+    rows = cut_parity(content, cut_at(content, [tensors[1]]), available_engines())
+    elements = 5 * int(np.prod(shape))
+    assert {(row.elements, row.differing_elements, row.refusal) for row in rows} == {(elements, 0, None)}
+
+
 def test_inputs_of_another_shape_or_type_are_refused() -> None:
     stages = cut_at(chain(), ["#2"])
     good = random_inputs(chain(), 2)
@@ -482,6 +497,31 @@ def test_wrong_tensors_are_refused(tensors: list[str | int], message: str) -> No
         cut_at(chain(), tensors)
 
 
+def fused(*names: bytes) -> bytes:
+    """A chain of additions whose tensors have these names, from the second one on."""
+    model = parse(chain(len(names) + 1))
+    for tensor, name in zip(model.subgraphs[0].tensors[1:], names, strict=False):
+        tensor.name = name
+    return serialize(model)
+
+
+def test_the_first_part_of_a_fused_name_is_enough_where_no_other_begins_so() -> None:
+    content = fused(b"relu;add", b"pool;mean", b"pool;max")
+    assert cut_at(content, ["relu"]) == cut_at(content, [1])
+    with pytest.raises(InputError, match=r"'pool', with which the names of the tensors 2, 3 begin"):
+        cut_at(content, ["pool"])
+    # A whole name comes first.
+    assert cut_at(fused(b"relu;add", b"relu"), ["relu"]) == cut_at(fused(b"relu;add", b"relu"), [2])
+
+
+def test_unknown_tensors_are_answered_with_indices_and_short_names() -> None:
+    content = fused(*(b"layer_%d;" % number + 200 * b"x" for number in range(30)))
+    for wanted in ("9999", "layer_77"):
+        with pytest.raises(InputError, match=r"\d+ \(layer_\d+\)") as caught:
+            cut_at(content, [wanted])
+        assert len(str(caught.value)) < 400
+
+
 def test_in_a_large_model_only_near_names_are_listed() -> None:
     with pytest.raises(InputError, match="The nearest names are: ") as caught:
         cut_at(chain(40), ["some_long_tensor_name_77"])
@@ -536,6 +576,27 @@ def dynamic(kind: str) -> bytes:
         if kind == "batch of 4":
             model.graph.tensors[a].shape = np.asarray([4, 8], np.int32)
     return model.finish({"out": view})
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("TOPK_V2", 1),
+        ("SCATTER_ND", 2),
+        ("SPARSE_TO_DENSE", 1),
+        ("ONE_HOT", 1),
+        ("SPACE_TO_BATCH_ND", 2),
+        ("SPLIT_V", 1),
+        ("MEAN", 1),
+    ],
+)
+def test_a_shape_that_an_input_decides_at_run_time_is_refused(name: str, place: int) -> None:
+    model = HandModel()
+    window = model.window((1, 8))
+    inputs = [window] * place + [model.window((2,), dtype="INT32", scale=None)]
+    content = model.finish({"out": model.operator(name, inputs, model.tensor((1, 8)))})
+    with pytest.raises(InputError, match="whose shape is computed at run time"):
+        cut_points(content)
 
 
 @pytest.mark.parametrize(

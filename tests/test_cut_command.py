@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ from fixtures_networks import hand_whole
 from typer.testing import CliRunner
 
 from mexit_edge.cli import cut as cut_module
+from mexit_edge.cli import model_file
 from mexit_edge.cli.app import app
 from mexit_edge.cli.cut import CutManifest
 from mexit_edge.errors import InputError
 from mexit_edge.estimate import total_macs
 from mexit_edge.files import sha256
 from mexit_edge.runtime import CutParity, available_engines
-from mexit_edge.tflite import Graph, cut_at_exits, cut_points, phone_model
+from mexit_edge.tflite import Graph, cut_at_exits, cut_points, phone_model, strip
+from mexit_edge.tflite.flatbuffer import parse, serialize
+from mexit_edge.tflite.points import MAX_LIVE
 
 EXITS = ("exit_01", "exit_02", "exit_03")
 
@@ -67,7 +71,7 @@ def test_without_a_place_the_places_are_listed_and_nothing_is_written(model: Pat
     assert shares == sorted(shares)
     assert 0 < shares[0] < shares[-1] <= 1
     for row, share in zip(facts["cut_points"], shares, strict=True):
-        assert f"#{row['index']}" in result.stdout
+        assert re.search(rf"^│ +{row['index']} │", result.stdout, re.MULTILINE)
         assert f"{share:.1%}" in result.stdout
     assert not list(here.iterdir())
 
@@ -124,6 +128,40 @@ def test_parts_and_tensors_are_written_where_asked_with_names_kept(
     assert not (here / "at" / "phone.tflite").exists()
 
 
+def test_the_most_tensors_at_a_boundary_can_be_chosen(model: Path) -> None:
+    for most in (1, 2, 3):
+        rows = json.loads(mexit("cut", model, "--json", "--max-live", most).stdout)["cut_points"]
+        expected = [point.last.index for point in cut_points(hand_whole(), most)]
+        assert [row["index"] for row in rows] == expected
+    assert len(cut_points(hand_whole(), 1)) < len(cut_points(hand_whole()))
+    help_text = " ".join(mexit("cut", "--help").stdout.replace("│", " ").split())
+    assert f"for --into and the list (default: {MAX_LIVE})" in help_text
+
+
+def test_a_file_without_a_signature_is_cut_at_tensors(model: Path, parity: Any) -> None:
+    parity(lambda engine: CutParity(engine, 5, 60, 0))
+    model.write_bytes(strip(hand_whole()))
+    result = mexit("cut", model, "--exits", "exit_01")
+    assert result.exit_code == 2
+    assert "`--exits` need a signature of the file" in " ".join(result.output.split())
+    assert "`mexit cut --at`" in " ".join(result.output.split())
+    assert mexit("cut", model, "--at", cut_points(hand_whole())[0].last.index).exit_code == 0
+
+
+def test_a_listed_name_is_one_that_a_cut_takes(model: Path, parity: Any) -> None:
+    parity(lambda engine: CutParity(engine, 5, 60, 0))
+    place = cut_points(hand_whole())[0].last.index
+    fused = parse(hand_whole())
+    fused.subgraphs[0].tensors[place].name = b"relu;add;bias"
+    model.write_bytes(serialize(fused))
+    assert "relu;" not in mexit("cut", model).stdout
+    assert "relu" in mexit("cut", model).stdout
+    by_name, by_index = (
+        json.loads(mexit("cut", model, "--at", at, "--json").stdout) for at in ("relu", place)
+    )
+    assert by_name["stages"] == by_index["stages"]
+
+
 def test_a_new_name_is_found_but_a_given_folder_is_never_written_over(
     model: Path, here: Path, parity: Any
 ) -> None:
@@ -142,7 +180,10 @@ def test_a_new_name_is_found_but_a_given_folder_is_never_written_over(
     ("options", "message"),
     [
         (["--at", "nothing"], "must be one of"),
-        (["--into", 90], "`n` must be from 2 to"),
+        (["--at", 9999], "`--at` must be one of, by index or name: "),
+        (["--into", 90], "`--into` must be from 2 to"),
+        (["--into", 90, "--max-live", 1], "Allow more tensors at a boundary (`--max-live`)"),
+        (["--at", 1, "--max-live", 1], "`--max-live` must come with `--into`"),
         (["--exits", "exit_09"], "must name outputs of the model (exit_01, exit_02, exit_03)"),
         (["--exits", "exit_03", "--exits", "exit_03"], "must be distinct tensors"),
         (["--into", 2, "--at", "#1"], "must not be combined. Received: --at and --into"),
@@ -178,10 +219,12 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, here: Path, content:
 
 
 def test_a_model_above_the_bound_is_not_even_read(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cut_module, "MAX_MODEL_BYTES", 100)
-    result = mexit("cut", model, "--into", 2)
-    assert result.exit_code == 2
-    assert "at most 100 bytes" in result.output
+    monkeypatch.setattr(model_file, "MAX_MODEL_BYTES", 100)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("it was read"))
+    for command in (("cut", model, "--into", 2), ("inspect", model)):
+        result = mexit(*command)
+        assert result.exit_code == 2
+        assert "at most 100 bytes" in result.output
 
 
 def test_stages_that_compute_something_else_are_not_written(model: Path, here: Path, parity: Any) -> None:

@@ -38,7 +38,7 @@ from mexit_edge.estimate import (
 )
 from mexit_edge.estimate.latency import price
 from mexit_edge.files import sha256
-from mexit_edge.tflite.graph import serialize
+from mexit_edge.tflite.flatbuffer import serialize
 
 DEVICE = "nucleo-l4r5zi"
 BUILTIN = schema.BuiltinOperator

@@ -23,14 +23,17 @@ if find_spec("tensorflow") is None or find_spec("keras") is None:
     pytest.skip(TRAIN_REASON, allow_module_level=True)
 
 import keras
+import numpy as np
 
 from mexit_edge.bundle import Bundle
 from mexit_edge.cli.app import app
-from mexit_edge.cli.export import ExportSettings, training_windows
 from mexit_edge.cli.inspect_network import load_saved
+from mexit_edge.cli.training_windows import WindowsSource, read_arrays, training_windows
+from mexit_edge.compress import Quantization
+from mexit_edge.errors import InputError
 from mexit_edge.regimes import MultiExitModel
 from mexit_edge.runtime import Runtime
-from mexit_edge.tflite import Graph
+from mexit_edge.tflite import Graph, phone_bundle
 
 pytestmark = pytest.mark.train
 WINDOWS = synthetic_windows(96, name="watch")
@@ -55,7 +58,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Run in an empty folder on synthetic windows, converting in this process."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mexit_edge.cli.export.load", lambda name: WINDOWS)
+    monkeypatch.setattr("mexit_edge.cli.training_windows.load", lambda name: WINDOWS)
     with converting_in_this_process(), warnings.catch_warnings():
         warnings.simplefilter("default")
         yield tmp_path
@@ -78,11 +81,110 @@ def test_a_saved_model_becomes_a_bundle_with_its_normalisation(saved: dict[str, 
     assert Runtime(bundle).all_logits(WINDOWS.x[:2]).shape == (2, 3, 4)
 
 
+def test_names_and_the_file_for_phones_come_on_request(saved: dict[str, Path], here: Path) -> None:
+    result = export(saved["model"], "--keep-names", "--phone", "--json")
+    assert result.exit_code == 0, result.stderr
+    facts = json.loads(result.stdout)
+    bundle = Bundle.load(here / facts["bundle"])
+    assert bundle.phone == phone_bundle(bundle)
+    assert facts["phone_sha256"] == bundle.manifest.phone_sha256
+    for spec, content in zip(bundle.manifest.stages, bundle.stages, strict=True):
+        assert list(Graph(content).signature_outputs) == [tensor.name for tensor in spec.outputs]
+
+
 def test_ranges_are_observed_on_training_subjects_only(saved: dict[str, Path]) -> None:
-    settings = ExportSettings(network=saved["model"], data="watch")
-    assert training_windows(load_saved(saved["model"]), settings).subjects == TRAINED_ON
-    plain = training_windows(load_saved(saved["network"]), settings)
+    source = WindowsSource(data="watch")
+    windows, said = training_windows(load_saved(saved["model"]), source)
+    assert windows.subjects == TRAINED_ON
+    whose = "of the 3 subjects that the network was trained on; normalised as the network knows"
+    assert said == f"{len(windows)} windows of watch: {whose}."
+    plain, said = training_windows(load_saved(saved["network"]), source)
     assert set(plain.subjects) < set(WINDOWS.subjects)
+    assert "the split with seed 0, as the network knows none; not normalised" in said
+
+
+def own_windows(path: Path, **arrays: np.ndarray) -> WindowsSource:
+    np.savez(path, **{"x": WINDOWS.x, "y": WINDOWS.y, **arrays})
+    return WindowsSource(windows=path)
+
+
+def test_windows_of_ones_own_take_the_place_of_a_data_set(saved: dict[str, Path], here: Path) -> None:
+    model = load_saved(saved["model"])
+    windows, said = training_windows(model, own_windows(here / "own.npz", subject=WINDOWS.subject))
+    assert (windows.subjects, windows.name, windows.n_classes) == (TRAINED_ON, "own", 4)
+    assert "own.npz: of the 3 subjects that the network was trained on; normalised" in said
+    windows, said = training_windows(model, own_windows(here / "own.npz"))
+    np.testing.assert_array_equal(windows.x, WINDOWS.x)
+    assert "all of them, as their subjects are not known to be those of the training" in said
+    result = CliRunner().invoke(app, ["export", str(saved["network"]), "--windows", "own.npz"])
+    assert result.exit_code == 0, result.stderr
+    assert "Ranges are observed on 96 windows of own.npz: all of them" in result.stdout
+    assert Bundle.load(here / "tflite_models" / "own.mexit").manifest.training.data is None
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": WINDOWS.x}, "`--windows` must hold the arrays x and y.*Received: x"),
+        ({"x": WINDOWS.x, "y": WINDOWS.y + 3}, "`y` must hold class indices from 0 to 3"),
+        (
+            {"x": WINDOWS.x, "y": WINDOWS.y, "subject": WINDOWS.subject + 90},
+            "Received: 90, .*Leave `subject`",
+        ),
+    ],
+)
+def test_own_windows_that_do_not_fit_are_refused(
+    saved: dict[str, Path], here: Path, arrays: dict[str, np.ndarray], message: str
+) -> None:
+    np.savez(here / "own.npz", **arrays)
+    with pytest.raises(InputError, match=message):
+        training_windows(load_saved(saved["model"]), WindowsSource(windows=here / "own.npz"))
+
+
+def test_a_source_of_windows_is_one_and_there(here: Path) -> None:
+    (here / "text.npz").write_text("nothing", encoding="utf-8")
+    with pytest.raises(InputError, match="must not be given together"):
+        WindowsSource(data="watch", windows=here / "text.npz")
+    with pytest.raises(InputError, match="no such file"):
+        WindowsSource(windows=here / "other.npz")
+    with pytest.raises(InputError, match=r"`--windows` must be a \.npz of numbers"):
+        read_arrays(here / "text.npz")
+
+
+@pytest.mark.parametrize(
+    ("options", "asked", "reads"),
+    [
+        (("--quantization", "float16"), Quantization("float16"), False),
+        (("--io", "float32", "--out", "ends.tflite"), Quantization("int8", io="float32"), True),
+    ],
+)
+def test_windows_are_read_for_integer_kinds_only(
+    saved: dict[str, Path],
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    asked: Quantization,
+    reads: bool,
+) -> None:
+    received = []
+    monkeypatch.setattr("mexit_edge.compress.convert", lambda *given: received.append(given) or b"made")
+    if not reads:
+        monkeypatch.setattr("mexit_edge.cli.training_windows.load", None)
+    result = export(saved["network"], *options)
+    assert result.exit_code == 0, result.stderr
+    ((_, x, quantization),) = received
+    assert quantization == asked
+    assert (x is not None) is reads
+    assert [path.read_bytes() for path in here.rglob("*.tflite")] == [b"made"]
+
+
+@pytest.mark.parametrize("out", ["taken/a.mexit", "taken/deeper/a.mexit"])
+def test_a_place_where_nothing_can_be_written_is_refused_first(here: Path, out: str) -> None:
+    (here / "taken").write_text("a file", encoding="utf-8")
+    result = export(here / "nothing.keras", "--out", out)
+    assert result.exit_code == 2
+    assert "must lie in a folder that can be written to" in result.stderr
+    assert "taken, which is no folder" in result.stderr
 
 
 def test_a_network_becomes_one_tflite_of_another_kind(saved: dict[str, Path], here: Path) -> None:
@@ -101,8 +203,10 @@ def test_a_network_becomes_one_tflite_of_another_kind(saved: dict[str, Path], he
     ("options", "message"),
     [
         (["--quantization", "int9"], "`quantization` must be one of: dynamic, float16, float32, int16, int8"),
+        (["--quantization", "int16", "--phone"], "`--keep-names` and `--phone` must come with int8"),
         (["--quantization", "int16", "--per-tensor"], "`per_channel` must be left out unless"),
         (["--quantization", "float16", "--out", "a.mexit"], "`--out` must end in .tflite"),
+        (["--io", "int16"], "`io` must be one of: int8, float32"),
         (["--data", "wacth"], "`data` must be one of: "),
     ],
 )
@@ -118,7 +222,12 @@ def test_wrong_options_are_refused_before_anything_is_read(
 def test_a_file_that_is_no_network_is_refused(here: Path) -> None:
     file = here / "notes.keras"
     file.write_text("nothing", encoding="utf-8")
-    assert export(file).exit_code == 2
+    with pytest.MonkeyPatch.context() as patch:
+        # Said without TensorFlow, which takes seconds to load.
+        patch.setattr("mexit_edge.cli.export.load_saved", None)
+        result = export(file)
+    assert result.exit_code == 2
+    assert "`path` must be a .keras file" in result.stderr
 
 
 def test_another_data_set_than_the_trained_one_is_refused(

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mexit_edge.errors import InputError, MissingExtraError, RunError, unknown_name
-from mexit_edge.files import free_name, refuse_existing, sha256, write_bytes, written_whole
+from mexit_edge.files import (
+    free_name,
+    refuse_existing,
+    refuse_unwritable,
+    sha256,
+    write_bytes,
+    written_whole,
+)
 
 
 def make_folder(path: Path, **files: str) -> Path:
@@ -33,6 +40,24 @@ def test_sha256_is_that_of_hashlib(data):
 
 def test_sha256_of_nothing_is_the_published_value():
     assert sha256(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+@pytest.mark.parametrize("below", ["a.bin", "deeper/a.bin"])
+def test_a_file_is_no_folder_to_write_into(tmp_path, below):
+    (tmp_path / "taken").write_text("a file")
+    path = tmp_path / "taken" / below
+    for write in (refuse_unwritable, lambda one: write_bytes(one, b"content")):
+        with pytest.raises(InputError, match=r"must lie in a folder .*Received: .*taken, which is no folder"):
+            write(path)
+    refuse_unwritable(tmp_path / "new" / "deeper" / "a.bin")
+    assert names(tmp_path) == {"taken"}
+
+
+def test_a_folder_that_is_not_writable_is_refused(tmp_path, monkeypatch):
+    # The system's own word: a superuser may write anywhere.
+    monkeypatch.setattr("mexit_edge.files.os.access", lambda folder, mode: False)
+    with pytest.raises(InputError, match="which is not writable"):
+        refuse_unwritable(tmp_path / "a.bin")
 
 
 def test_write_bytes_makes_the_folders_above(tmp_path):

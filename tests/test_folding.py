@@ -16,6 +16,7 @@ from keras import layers as kl
 
 from mexit_edge.compress.folding import fold
 from mexit_edge.errors import InputError
+from mexit_edge.models.join import SelectChannels
 
 pytestmark = pytest.mark.train
 
@@ -86,6 +87,26 @@ def two_inputs() -> keras.Model:
     return keras.Model([window, facts], kl.Dense(2)(kl.Concatenate()([pooled, kl.Dense(3)(facts)])))
 
 
+def joined() -> keras.Model:
+    """Two branches, one of channels at equal distances and one of others, which takes a concatenation."""
+    window = keras.Input((TIME, 5), name="window")
+    left = SelectChannels([0, 2], name="left")(window)
+    right = SelectChannels([4, 1, 3], name="right")(window)
+    return keras.Model(window, [kl.Conv1D(4, 3)(left), kl.Conv1D(4, 3)(right)])
+
+
+def names_taken() -> keras.Model:
+    """Every name that is made up for a further layer is one of the network's own already."""
+    window = keras.Input((TIME, CHANNELS), name="window")
+    features = kl.Conv1D(CHANNELS, 3, padding="causal", activation="relu", name="block")(window)
+    features = kl.ReLU(name="block_relu")(kl.Identity(name="block_causal")(features))
+    features = kl.Identity(name="window_at_height_1")(kl.Identity(name="at_rank_3")(features))
+    features = kl.SeparableConv1D(CHANNELS, 3, padding="same", name="split")(features)
+    along = kl.Identity(name="split_depthwise")(features)
+    flat = kl.BatchNormalization(name="norm")(kl.Flatten(name="norm_up")(along))
+    return keras.Model(window, [along, kl.Dense(2, name="norm_down")(flat)])
+
+
 CASES: dict[str, Callable[[], keras.Model]] = {
     "conv": lambda: chain(kl.Conv1D(4, 5, strides=2, padding="valid")),
     "conv norm relu": lambda: chain(
@@ -139,6 +160,8 @@ CASES: dict[str, Callable[[], keras.Model]] = {
     "operators": operators,
     "merges": merges,
     "two inputs": two_inputs,
+    "joined": joined,
+    "names taken": names_taken,
     **{name: NETWORKS[name] for name in ("dscnn", "long_skip", "attached")},
 }
 
@@ -189,6 +212,21 @@ def test_dropout_goes_on_where_it_stood() -> None:
     np.testing.assert_array_equal(network(x, training=True), folded(x, training=True))
 
 
+def relu(x: Any) -> Any:
+    """Not the one of Keras."""
+    return -x
+
+
+def linear(x: Any) -> Any:
+    """Not the one of Keras either."""
+    return -x
+
+
+class Half(kl.ReLU):
+    def call(self, inputs: Any) -> Any:
+        return 0.5 * super().call(inputs)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -197,6 +235,11 @@ def test_dropout_goes_on_where_it_stood() -> None:
         (lambda: chain(kl.Conv1D(4, 3, activation="gelu", name="stem")), "'stem' (Conv1D). Use relu"),
         (lambda: chain(kl.ReLU(threshold=1.0, name="late")), "'late' (ReLU). Use relu"),
         (lambda: chain(kl.Conv1D(6, 3, groups=3, name="grouped")), "'grouped' (Conv1D). Use channels_last"),
+        (lambda: chain(kl.UnitNormalization(name="unit")), "'unit' (UnitNormalization). Use BatchNorm"),
+        (lambda: chain(kl.ELU(name="bent")), "'bent' (ELU). Use ReLU or LeakyReLU."),
+        (lambda: chain(kl.Conv1D(4, 3, activation=relu, name="stem")), "'stem' (Conv1D). Use relu"),
+        (lambda: chain(kl.Activation(linear, name="same")), "'same' (Activation). Use relu"),
+        (lambda: chain(kl.Conv1D(4, 3, activation=Half(), name="stem")), "'stem' (Conv1D). Use relu"),
         (lambda: chain(kl.Permute((2, 1), name="turn")), "'turn' (Permute). Replace it"),
         (lambda: chain(kl.BatchNormalization(axis=1, name="rows")), "'rows' (BatchNormalization). Normal"),
         (lambda: chain(kl.Conv1DTranspose(4, 3, name="up")), "'up' (Conv1DTranspose). Replace it"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures_networks import bundle_of, hand_whole
+from fixtures_networks import SENSOR, bundle_of, hand_whole, random_samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,9 +15,9 @@ from mexit_edge.bundle import Bundle
 from mexit_edge.errors import InputError
 from mexit_edge.estimate import operations
 from mexit_edge.files import sha256
-from mexit_edge.runtime import Runtime, trial
+from mexit_edge.runtime import Runtime, arena_bytes, available_engines, compare_engines, trial
 from mexit_edge.tflite import Graph
-from mexit_edge.tflite.graph import parse, serialize
+from mexit_edge.tflite.flatbuffer import parse, serialize
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import fuzz
@@ -30,7 +30,7 @@ ENGINE = "litert-xnnpack"  # the one that ends a process most often
 @pytest.fixture(scope="module")
 def found():
     """What becomes of the first mutations, in child processes."""
-    return fuzz.supervise(seed=1, start=0, stop=N, tflm_every=40, engines=[ENGINE])
+    return fuzz.supervise(seed=1, start=0, stop=N, tflm_every=12, engines=[ENGINE])
 
 
 def test_every_damaged_file_is_refused_or_runs(found):
@@ -53,9 +53,23 @@ def test_the_damage_gets_past_the_hashes_and_to_the_engines(found):
         ran[row["step"]] += row[fuzz.RAN]
         refused[row["step"]] += row[fuzz.REFUSED]
     assert refused["Bundle.load"] == 0
-    for step in ("Graph", "cut_at_exits", "operations", f"Runtime {ENGINE}"):
+    of_a_cut = ("cut_at_exits", "cut_points", "cut_into", "keep_names", "phone_model", "mended")
+    for step in ("Graph", *of_a_cut, "operations", f"Runtime {ENGINE}"):
         assert ran[step] > 10, step
         assert refused[step] > 10, step
+
+
+@pytest.mark.skipif("tflm" not in available_engines(), reason="needs TFLM")
+def test_some_damage_is_carried_on_to_tflm(found):
+    assert sum(entry["found"].get("Runtime tflm") == fuzz.RAN for entry in found) >= 3
+
+
+@pytest.mark.parametrize(("on_tflm", "code"), [(1, 1), (2, 0)])
+def test_a_run_that_tries_too_little_on_tflm_fails(monkeypatch, tmp_path, on_tflm, code):
+    entry = {"target": "0", "kind": "byte", "found": {"Runtime tflm": fuzz.RAN}}
+    monkeypatch.setattr(fuzz, "supervise", lambda *arguments: [entry] * on_tflm)
+    monkeypatch.setattr(sys, "argv", ["fuzz.py", "--mutations", "40", "--out", str(tmp_path / "fuzz.csv")])
+    assert fuzz.main() == code
 
 
 def test_a_number_makes_the_same_damage_again():
@@ -107,7 +121,23 @@ def test_what_kills_litert_kills_a_child_only():
         trial.try_in_child([killer()], [ENGINE])
 
 
-def test_a_bundle_with_a_killer_is_refused_when_it_is_opened_from_a_file(tmp_path):
+@pytest.mark.skipif("tflm" not in available_engines(), reason="needs TFLM")
+def test_the_arena_of_a_killer_is_not_asked_for_in_this_process():
+    with pytest.raises(InputError, match="from a trial in a child process"):
+        arena_bytes(killer())
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda path: Runtime(path),
+        lambda path: Runtime(Bundle.load(path)),
+        # Replacing a part of it does not make it ours.
+        lambda path: Runtime(Bundle.load(path).with_manifest(name="renamed")),
+        lambda path: compare_engines(Bundle.load(path), random_samples(2, SENSOR.shape), [ENGINE]),
+    ],
+)
+def test_a_bundle_with_a_killer_is_refused_when_it_comes_from_a_file(tmp_path, use):
     bundle = bundle_of(hand_whole())
     spec = bundle.manifest.stages[1].model_copy(update={"sha256": sha256(killer())})
     stages = (bundle.manifest.stages[0], spec, bundle.manifest.stages[2])
@@ -116,4 +146,4 @@ def test_a_bundle_with_a_killer_is_refused_when_it_is_opened_from_a_file(tmp_pat
     )
     path = hostile.save(tmp_path / "hostile.mexit")
     with pytest.raises(InputError, match="from a trial in a child process"):
-        Runtime(path)
+        use(path)

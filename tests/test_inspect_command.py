@@ -10,11 +10,12 @@ import pytest
 from fixtures_networks import HandModel, bundle_of, hand_whole
 from typer.testing import CliRunner
 
-from mexit_edge.bundle import Bundle
+from mexit_edge.bundle import Bundle, crossings
 from mexit_edge.cli.app import app
+from mexit_edge.errors import InputError
 from mexit_edge.estimate import operations
 from mexit_edge.report import plot_stages
-from mexit_edge.report.stages import crossings
+from mexit_edge.tflite import Graph, cut_at_exits, cut_points, phone_bundle, phone_model
 
 REFERENCE = Path(__file__).parent.parent / "tflite_models" / "reference.mexit"
 
@@ -73,11 +74,12 @@ def test_the_terminal_shows_every_stage_and_every_boundary(bundle):
         "leaves if logit_margin >= 8",
         "leaves if logit_margin >= 10",
         "takes every window left",
-        "One block of RAM for the loop: unknown",
         # In use from the stage that makes it to the last one that reads it.
         "│ stage_01_features_01 │",
     ):
         assert fact in result.stdout
+    line = "One block of RAM for the loop: unknown: the bundle does not state every arena ┏"
+    assert line in " ".join(result.stdout.split())
 
 
 def test_names_with_brackets_and_dollars_are_shown_as_they_are(tiny_bundle, here):
@@ -147,6 +149,24 @@ def test_a_model_is_listed_operator_by_operator():
     assert facts["inputs"][0]["shape"] == [1, 32, 3]
 
 
+def test_a_view_beside_what_it_shows_is_alive_once_as_it_is_for_a_cut():
+    model = HandModel()
+    window = model.window((1, 4, 2))
+    view = model.view(window, (1, 8))
+    twice = model.add(view, view, scale=0.2)
+    content = model.finish({"exit_01": model.add(twice, model.view(window, (1, 8)), scale=0.3)})
+    Path("views.tflite").write_bytes(content)
+    rows = json.loads(inspect("views.tflite", "--json").stdout)["operators"]
+    assert [(row["operator"], row["live_tensors"]) for row in rows] == [
+        ("RESHAPE", 1),
+        ("ADD", 2),
+        ("RESHAPE", 2),
+        ("ADD", 1),
+    ]
+    (point,) = cut_points(content)
+    assert len(point.live) == rows[1]["live_tensors"]
+
+
 def test_the_table_of_a_model_fits_and_names_its_operators():
     Path("whole.tflite").write_bytes(hand_whole())
     result = inspect("whole.tflite")
@@ -167,6 +187,67 @@ def test_macs_are_unknown_where_an_operator_has_no_known_cost():
     shown = " ".join(inspect("odd.tflite").stdout.split())
     assert "unknown MACs" in shown
     assert "Received: CUMSUM" in shown
+
+
+def test_the_case_of_a_suffix_does_not_matter():
+    Path("WHOLE.TFLITE").write_bytes(hand_whole())
+    assert "WHOLE.TFLITE: operators" in inspect("WHOLE.TFLITE").stdout
+
+
+def test_one_file_of_all_stages_is_listed_signature_by_signature():
+    stages = cut_at_exits(hand_whole(), ("exit_01", "exit_02", "exit_03"))
+    Path("phone.tflite").write_bytes(phone_model(stages))
+    parts = json.loads(inspect("phone.tflite", "--json").stdout)["signatures"]
+    assert list(parts) == ["stage_01", "stage_02", "stage_03"]
+    for facts, stage in zip(parts.values(), stages, strict=True):
+        costs = operations(stage.content)
+        assert [row["operator"] for row in facts["operators"]] == [cost.name for cost in costs]
+        assert facts["macs"] == sum(cost.macs for cost in costs)
+        assert facts["weight_bytes"] > 0
+    shown = inspect("phone.tflite").stdout
+    assert all(f"phone.tflite, {key}: operators" in shown for key in parts)
+    # The names are those of the signature that belongs to the part.
+    graphs = Graph.of_signatures(phone_model(stages))
+    assert [next(iter(graph.signature_outputs)) for graph in graphs.values()] == [
+        "exit_01_logits",
+        "exit_02_logits",
+        "exit_03_logits",
+    ]
+    with pytest.raises(InputError, match=r"3 subgraphs, with the signatures stage_01, stage_02, stage_03\."):
+        Graph(phone_model(stages))
+
+
+def test_what_cut_wrote_is_shown_and_checked(here):
+    Path("whole.tflite").write_bytes(hand_whole())
+    made = CliRunner().invoke(app, ["cut", "whole.tflite", "--into", "2", "--out", "parts", "--phone"])
+    assert made.exit_code == 0, made.stderr
+    for path in ("parts", "parts/cut.json"):
+        result = inspect(path)
+        assert result.exit_code == 0, result.stderr
+        assert "whole.tflite: 2 stages" in result.stdout
+        assert "stage_02.tflite" in result.stdout
+        assert json.loads(inspect(path, "--json").stdout)["stages"][1]["file"] == "stage_02.tflite"
+    assert "`--svg` must come with a bundle" in inspect("parts", "--svg", "x.svg").stderr
+    for name in ("stage_02.tflite", "phone.tflite"):
+        content = (here / "parts" / name).read_bytes()
+        (here / "parts" / name).write_bytes(b"another")
+        result = inspect("parts")
+        assert result.exit_code == 2
+        assert f"`{name}` must have the sha256 that cut.json states" in " ".join(result.stderr.split())
+        (here / "parts" / name).unlink()
+        assert f"`path` must hold the file {name}" in " ".join(inspect("parts").stderr.split())
+        (here / "parts" / name).write_bytes(content)
+    (here / "parts" / "cut.json").write_text('{"stages": [{"file": "../x"}]}')
+    assert "must be a cut.json as `mexit cut` writes it" in " ".join(inspect("parts").stderr.split())
+    assert "Received: nothing/cut.json, which is none" in inspect("nothing/cut.json").stderr
+
+
+def test_a_bundle_says_that_it_holds_the_file_for_phones(bundle):
+    bundle.save("plain.mexit")
+    phone = phone_bundle(bundle)
+    bundle.with_phone(phone).save("phone.mexit")
+    assert "phone.tflite" not in inspect("plain.mexit").stdout
+    assert f"phone.tflite: {len(phone):,} bytes" in inspect("phone.mexit").stdout
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +15,9 @@ from fixtures_networks import N_CLASSES, SENSOR, TRAIN_REASON, user_model
 from typer.testing import CliRunner
 
 from mexit_edge.cli.app import EXIT_INPUT, app
+from mexit_edge.cli.inspect_network import network_facts
+from mexit_edge.cli.models import committed_figures
+from mexit_edge.signals import Sensor
 
 if find_spec("tensorflow") is None or find_spec("keras") is None:
     pytest.skip(TRAIN_REASON, allow_module_level=True)
@@ -20,7 +25,7 @@ if find_spec("tensorflow") is None or find_spec("keras") is None:
 import keras
 from keras import layers
 
-from mexit_edge.models import attach_exits, layer_table
+from mexit_edge.models import attach_exits, build, layer_table
 from mexit_edge.models.running_sum import add_running_sums
 from mexit_edge.regimes import MultiExitModel
 
@@ -82,6 +87,44 @@ def test_the_same_as_json(tmp_path: Path) -> None:
     conv = next(row for row in facts["layers"] if row["name"] == "conv")
     assert conv["cumulative_macs"] == rows["conv"].cumulative_macs == 10 * 3 * 4 * 6
     assert conv["int8"] == {"converts": True, "reason": None, "suggestion": None}
+
+
+def test_macs_up_to_an_exit_are_those_of_the_stages_up_to_it(tmp_path: Path) -> None:
+    figures = next(one for one in committed_figures() if (one.backbone, one.preset) == ("dscnn", "medium"))
+    network = build("dscnn", Sensor.plain(figures.channels, figures.window), figures.classes)
+    facts = network_facts(saved(network, tmp_path))
+    assert tuple(one["macs"] for one in facts["outputs"]) == figures.exit_macs
+    assert facts["outputs"][-1]["share"] == 1
+
+
+def test_two_names_of_one_tensor_are_two_outputs(tmp_path: Path) -> None:
+    window = keras.Input((4,))
+    logits = layers.Dense(3, name="classes")(window)
+    facts = network_facts(saved(keras.Model(window, {"exit_01": logits, "exit_02": logits}), tmp_path))
+    assert [(one["name"], one["macs"]) for one in facts["outputs"]] == [("exit_01", 12), ("exit_02", 12)]
+    assert facts["layers"][0]["outputs"] == ("exit_01", "exit_02")
+
+
+def test_nothing_but_the_result_is_printed(tmp_path: Path) -> None:
+    path = saved(with_layer(layers.Dense(5)), tmp_path)
+    code = "import sys; from mexit_edge.cli import main; sys.argv = ['mexit', *sys.argv[1:]]; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "inspect", str(path), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["parameters"] == 43
+
+
+def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(with_layer(layers.Dense(5)), tmp_path)
+    monkeypatch.setattr("mexit_edge.cli.inspect_network.MAX_BYTES", 100)
+    result = inspect(path)
+    assert result.exit_code == EXIT_INPUT
+    assert "unpacks to at most 100 bytes" in result.output
 
 
 def test_layers_that_block_int8_are_named_with_a_way_out(tmp_path: Path) -> None:

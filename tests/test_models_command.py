@@ -79,6 +79,8 @@ def test_the_file_has_no_other_columns() -> None:
         (["--preset", "large"], "`preset` must be one of: medium, small, tiny."),
         (["--data", "hatp"], "Did you mean 'hapt'"),
         (["--window", "64"], "must come together. Received: 64, None, None."),
+        (["--window", 10**12, "--channels", 3, "--classes", 4], "must be at most 1,048,576"),
+        (["--window", 64, "--channels", 3, "--classes", 10**9], "`--classes` at most 10,000"),
         (["--data", "hapt", "--classes", "3"], "must be left out with `--data`"),
     ],
 )

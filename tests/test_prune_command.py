@@ -18,7 +18,9 @@ import keras
 import numpy as np
 
 from mexit_edge.cli.app import app
+from mexit_edge.cli.inspect_network import load_saved
 from mexit_edge.compress import kernel_facts
+from mexit_edge.regimes import MultiExitModel
 
 pytestmark = pytest.mark.train
 WINDOWS = synthetic_windows(96, name="watch")
@@ -28,7 +30,7 @@ WINDOWS = synthetic_windows(96, name="watch")
 def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A saved network in an empty folder, with synthetic windows for every data set."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mexit_edge.cli.export.load", lambda name: WINDOWS)
+    monkeypatch.setattr("mexit_edge.cli.training_windows.load", lambda name: WINDOWS)
     path = tmp_path / "network.keras"
     flatten_network().save(path)
     return path
@@ -43,7 +45,7 @@ def test_prune_writes_a_network_and_says_what_it_holds(
 ) -> None:
     # HAPT's official test subjects are not among these windows.
     monkeypatch.setattr(
-        "mexit_edge.cli.export.dataset", lambda name: type("Data", (), {"standard_test": None})
+        "mexit_edge.cli.training_windows.dataset", lambda name: type("Data", (), {"standard_test": None})
     )
     before = network.read_bytes()
     result = mexit("prune", network, "--sparsity", "0.8", "--epochs", "8", "--json")
@@ -54,6 +56,26 @@ def test_prune_writes_a_network_and_says_what_it_holds(
     written = kernel_facts(keras.models.load_model("network-pruned.keras"))
     assert [one.zeros for one in written] == [one["zeros"] for one in facts["kernels"]]
     assert network.read_bytes() == before
+    sizes = facts["zipped_float32_weight_bytes"]
+    assert sizes["after"] < sizes["before"]
+    assert "training subjects of the split with seed 0" in facts["windows"]
+
+
+@pytest.mark.parametrize(("command", "how"), [("prune", "pruned"), ("cluster", "clustered")])
+def test_a_saved_model_comes_back_as_one(network: Path, command: str, how: str) -> None:
+    model = MultiExitModel(flatten_network())
+    model.compile(run_eagerly=True)
+    model.fit(WINDOWS.of_subjects((0, 1, 2)), epochs=1, batch_size=48, verbose=0)
+    model.save("model.keras")
+    result = mexit(command, "model.keras", "--data", "watch", "--epochs", 8, "--out", "small.keras", "--json")
+    assert result.exit_code == 0, result.output
+    small = load_saved(Path("small.keras"))
+    assert isinstance(small, MultiExitModel)
+    assert small.normalisation == model.normalisation
+    assert (small.provenance.data, small.provenance.train_subjects) == ("watch", (0, 1, 2))
+    assert how in small.provenance.regime
+    kernels = json.loads(result.stdout)["kernels"]
+    assert all(one["sparsity"] >= 0.5 if how == "pruned" else one["distinct"] <= 16 for one in kernels)
 
 
 def test_cluster_prints_a_table(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,13 +88,14 @@ def test_cluster_prints_a_table(network: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("mexit_edge.compress.cluster", compressed)
     monkeypatch.setattr(
-        "mexit_edge.cli.export.dataset", lambda name: type("Data", (), {"standard_test": None})
+        "mexit_edge.cli.training_windows.dataset", lambda name: type("Data", (), {"standard_test": None})
     )
     result = mexit("cluster", network, "--clusters", "9", "--out", "few.keras")
     assert result.exit_code == 0, result.output
     assert received["clusters"] == 9
     assert 0 < received["windows"] < len(WINDOWS)
     assert "distinct values" in result.output
+    assert "All weights as float32, zipped: " in result.output
     old, new = (keras.models.load_model(path).weights for path in (network, "few.keras"))
     for one, other in zip(old, new, strict=True):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
@@ -97,6 +120,7 @@ def test_a_missing_extra_is_said_before_anything_is_loaded(
         (("prune", "network.keras", "--out", "network.keras"), "network.keras"),
         (("cluster", "network.keras", "--out", "few.h5"), "must end in .keras"),
         (("cluster", "nothing.keras"), "no such file"),
+        (("prune", "nothing.keras", "--out", "network.keras/few.keras"), "which is no folder"),
         (("cluster", "network.keras", "--data", "hapd"), "hapt"),
     ],
 )

@@ -107,6 +107,8 @@ def test_what_was_given_stays_and_what_comes_is_of_its_kind() -> None:
     assert [layer.name for layer in pruned.network.layers] == [layer.name for layer in given.network.layers]
     assert pruned.provenance.train_subjects == WINDOWS.subjects
     assert pruned.provenance.epochs == 2
+    assert pruned.provenance.regime == "boosted, pruned 70 %"
+    assert given.provenance.regime == "boosted"
     assert given.provenance.epochs is None
 
 
@@ -210,7 +212,9 @@ def test_the_last_change_of_masks_always_happens(
         ({"sparsity": 1.0}, "`sparsity` must be a share"),
         ({"sparsity": float("nan")}, "`sparsity` must be a share"),
         ({"begin": 0.6, "end": 0.5}, "`begin` and `end`"),
-        ({"epochs": 0}, "`epochs` must be at least 1"),
+        ({"epochs": 0}, "`epochs` must be a whole number of at least 1"),
+        ({"epochs": 1.5}, r"`epochs` must be a whole number of at least 1. Received: 1.5"),
+        ({"batch_size": True}, "`batch_size` must be a whole number"),
         ({"learning_rate": float("inf")}, "`learning_rate` must be positive"),
         ({"frequency": 0}, "`frequency` must be at least 1"),
         ({"frequency": 100, "epochs": 1}, r"`frequency` must be at most .*Received: 100"),

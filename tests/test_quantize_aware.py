@@ -35,7 +35,7 @@ from mexit_edge.compress.fake_quant import carries_ranges, fake_quants
 from mexit_edge.compress.quantize_aware import fine_tuning_epochs, quantize_aware
 from mexit_edge.data import Split
 from mexit_edge.errors import InputError
-from mexit_edge.models import build
+from mexit_edge.models import build, join_inputs
 from mexit_edge.models.anatomy import anatomy
 from mexit_edge.models.running_sum import add_running_sums
 from mexit_edge.regimes import REGIMES, MultiExitModel, make_regime
@@ -66,10 +66,25 @@ def branches_network() -> keras.Model:
     return keras.Model(window, outputs)
 
 
+def joined_network() -> keras.Model:
+    """Two sensors in one window; a layer's name is what the range at the entrance would be called."""
+    left, right = keras.Input((32, 2), name="left"), keras.Input((32, 2), name="right")
+    one = kl.Conv1D(4, 3, padding="same", activation="relu", name="window_range")(left)
+    both = kl.Concatenate()([one, kl.Conv1D(4, 3, padding="same", activation="relu")(right)])
+    late = kl.Conv1D(6, 3, strides=2, activation="relu")(both)
+    outputs = {
+        f"exit_{number:02d}": kl.Dense(N_CLASSES, name=f"exit_{number:02d}")(kl.Flatten()(features))
+        for number, features in enumerate((one, late), start=1)
+    }
+    model = keras.Model([left, right], outputs)
+    return join_inputs(model, {"left": [2, 0], "right": [0, 1]})
+
+
 INT8_NETWORKS: dict[str, Callable[[], keras.Model]] = {
     **{name: NETWORKS[name] for name in ("dscnn", "residual", "dilated", "cascaded", "attached")},
     "boosted": lambda: add_running_sums(NETWORKS["dscnn"](), 0.5),
     "branches": branches_network,
+    "joined": joined_network,
 }
 
 

@@ -76,6 +76,12 @@ def test_unlabelled_windows_fill_up_the_choice(
     np.testing.assert_array_equal(chosen.x, representative_sample(pool, 40).x)
 
 
+@pytest.mark.parametrize("n", [0, N_CLASSES - 1, 40.0])
+def test_fewer_windows_than_classes_are_refused(n: Any) -> None:
+    with pytest.raises(InputError, match=rf"`n` must .* window per class \(4\). Received: {n}"):
+        representative_sample(synthetic_windows(40), n)
+
+
 def test_windows_of_one_class_are_refused() -> None:
     with pytest.raises(InputError, match=r"windows of every class.*Received: 8 windows, all of 'sit'"):
         representative_sample(relabelled(np.ones(8, int)))

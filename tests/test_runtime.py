@@ -51,7 +51,7 @@ from mexit_edge.runtime import tflm as tflm_room
 from mexit_edge.runtime import trial as trial_room
 from mexit_edge.signals import Normalisation, Sensor
 from mexit_edge.simulate import make_golden
-from mexit_edge.tflite.graph import parse, serialize
+from mexit_edge.tflite.flatbuffer import parse, serialize
 
 EVERY_COUNT = np.arange(-32768, 32768)
 EACH_SCORE = pytest.mark.parametrize("score", list(SCORES))
@@ -493,7 +493,7 @@ def test_an_operator_that_tflm_lacks_is_named_in_its_words(bundle: Bundle) -> No
         if code.builtinCode == schema.BuiltinOperator.FULLY_CONNECTED:
             code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.UNIQUE
     with pytest.raises(InputError, match=r"that TFLM can run.*In TFLM's words: Didn't find op .*UNIQUE"):
-        arena_bytes(serialize(model))
+        tflm_room.own_arena_bytes(serialize(model))
 
 
 @tflm
@@ -532,14 +532,47 @@ def test_a_bundle_from_a_file_is_tried_before_it_is_opened(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = bundle.save(tmp_path / "foreign")
-    # Others than any stage tried before, which would not be tried again.
-    trial_room._try_in_child.cache_clear()
+    # What was tried before would not be tried again.
+    monkeypatch.setattr(trial_room, "_passed", set())
     monkeypatch.setattr(trial_room, "_CHILD", "import os; os.abort()")
     with pytest.raises(InputError, match="from a trial in a child process"):
         Runtime(path, "litert-reference")
     # One made in this process is ours.
     Runtime(bundle, "litert-reference")
-    trial_room._try_in_child.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("child", "received"),
+    [
+        ("import no_such_module", "exit code 1, ModuleNotFoundError: No module named 'no_such_module'"),
+        # LiteRT or TFLM could end the process without a signal.
+        ("import os; os._exit(0)", "exit code 0, nothing on standard error"),
+    ],
+)
+def test_a_trial_that_says_nothing_is_none_that_was_passed(
+    child: str, received: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_room, "_CHILD", child)
+    for _ in range(2):
+        with pytest.raises(RunError, match=f"its last word. Received: {received}"):
+            trial_room.try_in_child([arena_model(13)], ["litert-xnnpack"])
+
+
+def test_a_child_that_cannot_start_has_tried_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "no/such/python")
+    with pytest.raises(RunError, match=r"needs a child process. Received: .*No such file"):
+        trial_room.try_in_child([arena_model(13)], ["litert-xnnpack"])
+
+
+@tflm
+def test_a_custom_name_does_not_hide_a_built_in_operator() -> None:
+    model = HandModel()
+    window = model.window((1, 8))
+    content = model.finish({"exit_01": model.operator("RELU6", [window], model.tensor((1, 8), scale=0.9))})
+    changed = parse(content)
+    changed.operatorCodes[0].customCode = b"X"
+    with pytest.raises(InputError, match=r"computes wrongly. Received: RELU6 \(operator 0\)"):
+        open_model("tflm", serialize(changed))
 
 
 @tflm

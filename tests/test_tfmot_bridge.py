@@ -109,12 +109,29 @@ def shared_network() -> Any:
     return add_running_sums(network_of([acc, gyr], pool(x), pool(shared(x)), pool(left)), 0.5)
 
 
+def joined_network() -> Any:
+    """Two sensors in one window, and layers of the names that activations and padding would be given."""
+    import keras
+    from keras import layers
+
+    from mexit_edge.models import join_inputs
+
+    left, right = keras.Input((16, 2), name="left"), keras.Input((16, 3), name="right")
+    x = layers.Conv1D(4, 3, padding="causal", activation="relu6", name="block")(left)
+    x = layers.ReLU(6.0, name="block_relu6")(layers.Identity(name="block_causal")(x))
+    both = layers.Concatenate(name="left_high")([x, layers.Conv1D(4, 3, padding="same")(right)])
+    pool = layers.GlobalAveragePooling1D()
+    model = network_of([left, right], pool(x), layers.GlobalMaxPooling1D()(both))
+    return join_inputs(model, {"left": [4, 1], "right": [0, 2, 3]})
+
+
 MAKERS = {
     **fixtures.NETWORKS,
     "activations": activations_network,
     "shapes": shapes_network,
     "grid": grid_network,
     "shared": shared_network,
+    "joined": joined_network,
 }
 
 
@@ -206,12 +223,16 @@ def refused_network(kind: str) -> Any:
     def own_function(x: Any) -> Any:
         return -x
 
+    def linear(x: Any) -> Any:
+        return -x
+
     window = keras.Input((None if kind == "dynamic" else 8, 3), name="window")
     x = layers.Conv1D(3, 3, padding="same", name="conv")(window)
     made = {
         "normalisation": lambda: layers.LayerNormalization(name="odd")(x),
         "own layer": lambda: Own(3, 1, name="odd")(x),
         "activation": lambda: layers.Conv1D(3, 1, activation=own_function, name="odd")(x),
+        "namesake": lambda: layers.Conv1D(3, 1, activation=linear, name="odd")(x),
         "axis": lambda: layers.BatchNormalization(axis=1, name="odd")(x),
         "operation": lambda: x + window,
         "ranks": lambda: layers.Multiply(name="odd")([x, layers.GlobalAveragePooling1D()(x)]),
@@ -220,12 +241,38 @@ def refused_network(kind: str) -> Any:
     return network_of(window, layers.GlobalAveragePooling1D()(made))
 
 
+@pytest.mark.parametrize("kind", ["Conv1D", "Dense", "BatchNormalization", "ReLU", "Add", "RunningSum"])
+def test_a_layer_with_a_call_of_its_own_is_no_layer_of_its_parent(kind: str) -> None:
+    """Neither for the bridge nor for folding, which would drop what it does."""
+    import keras
+
+    from mexit_edge.compress.folding import fold
+    from mexit_edge.compress.tfmot import bridge
+    from mexit_edge.models.running_sum import RunningSum
+
+    parent: Any = RunningSum if kind == "RunningSum" else getattr(keras.layers, kind)
+
+    class Own(parent):
+        def call(self, inputs: Any) -> Any:
+            return -super().call(inputs)
+
+    window = keras.Input((8,), name="window")
+    options = {"Conv1D": (3, 3), "Dense": (4,)}.get(kind, ())
+    features = keras.layers.Reshape((4, 2))(window) if kind == "Conv1D" else window
+    given = [features, features] if kind in ("Add", "RunningSum") else features
+    network = network_of(window, keras.layers.Flatten()(Own(*options, name="odd")(given)))
+    for translated in (fold, bridge):
+        with pytest.raises(InputError, match=r"Received: the layer 'odd' \(Own\)\."):
+            translated(network)
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
         ("normalisation", r"'odd' \(LayerNormalization\)\. Known: .*Conv1D"),
         ("own layer", r"'odd' \(Own\)"),
         ("activation", r"activation='own_function' in the layer 'odd'"),
+        ("namesake", r"activation='linear' in the layer 'odd'"),
         ("axis", r"axis=1 in the layer 'odd'"),
         ("operation", r"'add.*' ?.*, Add\).*keras\.layers\.Add"),
         ("ranks", r"inputs of ranks \[2, 3\] \('odd', Multiply\)"),

@@ -15,7 +15,7 @@ from mexit_edge.cli.app import app
 from mexit_edge.cli.verify import read_windows
 from mexit_edge.data import LoadedWindows
 from mexit_edge.errors import InputError
-from mexit_edge.runtime import Runtime, available_engines, reference_engine
+from mexit_edge.runtime import Runtime, available_engines, reference_engine, verify_golden_tensors
 from mexit_edge.runtime.engines import LiteRTModel
 from mexit_edge.simulate import make_golden
 
@@ -115,6 +115,22 @@ def test_a_data_set_is_run_by_its_test_subjects(plain, monkeypatch):
     assert compared["engines"][0]["windows"] == 20
 
 
+def test_the_reference_is_compared_with_the_golden_vectors_alone(golden):
+    result = verify("whole.mexit", "--engine", reference_engine())
+    assert result.exit_code == 0, result.stderr
+    elements = sum(tensor.size for tensor in golden.golden.tensors.values())
+    assert result.stdout.splitlines() == [
+        f"Golden vectors, {reference_engine()}: 0 of 12 decisions differ.",
+        f"Golden tensors, {reference_engine()}: 0 of {elements:,} elements differ.",
+    ]
+    np.save("x.npy", synthetic_windows(20).x)
+    refused = verify("whole.mexit", "--engine", reference_engine(), "--windows", "x.npy")
+    assert refused.exit_code == 2
+    assert "`--engine` must name one to compare with the reference" in refused.stderr
+    both = facts("whole.mexit", "--engine", reference_engine(), "--engine", OTHERS[0])
+    assert [row["engine"] for row in both["compared"][0]["engines"]] == [OTHERS[0]]
+
+
 # --- Failing ------------------------------------------------------------------------------------------------
 
 
@@ -129,6 +145,45 @@ def test_a_golden_decision_that_is_not_reproduced_fails_after_printing(golden, p
     assert "changed.mexit` must be reproduced. Received: others on litert-xnnpack." in result.stderr
     # The other engines hold what was stated for them.
     assert verify("changed.mexit", "--engine", "litert-builtin").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_a_golden_tensor_that_is_not_reproduced_fails_after_printing(golden, plain, command):
+    # Decisions and hashes fit all the same.
+    changed = {name: values.copy() for name, values in golden.golden.tensors.items()}
+    changed["exit_02_logits"][3, ..., 1] ^= 1
+    changed["stage_01_features_01"] ^= 4
+    plain.with_golden(replace(golden.golden, tensors=changed)).save("changed.mexit")
+    result = CliRunner().invoke(app, [command, "changed.mexit"])
+    assert result.exit_code == 1
+    n = 1 + changed["stage_01_features_01"].size
+    elements = sum(tensor.size for tensor in changed.values())
+    line = (
+        f"Golden tensors, {reference_engine()}: {n} of {elements:,} elements differ, by at most 4 int8 steps."
+    )
+    assert line in " ".join(result.stdout.split())
+    assert "0 of 12 decisions differ" in result.stdout
+    assert "the golden tensors of `changed.mexit` must be reproduced." in result.stderr
+    assert "stage_01_features_01" in result.stderr
+    assert "exit_02_logits" in result.stderr
+
+
+def test_golden_tensors_of_an_absent_engine_may_differ_by_rounding_alone(golden, monkeypatch):
+    name = "exit_01_logits"
+    expected = golden.golden.tensors[name]
+    for room in ("engines", "engine_parity"):
+        monkeypatch.setattr(
+            f"mexit_edge.runtime.{room}.available_engines", lambda: ("litert-xnnpack", "litert-reference")
+        )
+    own = (
+        Runtime(golden, "litert-reference").run_all_exits(golden.golden.windows)[name].reshape(expected.shape)
+    )
+    for steps, wrong in ((4, ()), (5, (name,))):
+        moved = np.where(own > 0, own - steps, own + steps)
+        parity = verify_golden_tensors(
+            replace(golden, golden=replace(golden.golden, reference="tflm", tensors={name: moved}))
+        )
+        assert (parity.engine, parity.reference, parity.wrong) == ("litert-reference", "tflm", wrong)
 
 
 def test_a_defect_of_an_engine_fails_and_rounding_does_not(plain, monkeypatch):
@@ -183,7 +238,7 @@ def test_a_defect_of_an_engine_fails_and_rounding_does_not(plain, monkeypatch):
         (["plain.mexit", "--windows", "wide.npy"], "int16 counts, or float32 / float64. Received: int64"),
         (["plain.mexit", "--windows", "flat.npy"], "`windows` must be an array of shape (n, 32, 3)"),
         (["plain.mexit", "--windows", "none.npy"], "at least one window. Received: none"),
-        (["plain.mexit", "--windows", "nan.npy"], "`windows`"),
+        (["plain.mexit", "--windows", "nan.npy"], "`windows` must hold finite samples. Received: nan"),
     ],
 )
 def test_wrong_input_is_refused(plain, arguments, message):

@@ -2,6 +2,7 @@
 
 from mexit_edge.bundle.bundle import Bundle
 from mexit_edge.bundle.card import model_card
+from mexit_edge.bundle.crossings import Crossing, crossings
 from mexit_edge.bundle.golden import Golden
 from mexit_edge.bundle.schema import (
     ENGINES,
@@ -27,6 +28,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Bundle",
     "Calibration",
+    "Crossing",
     "ExitQuality",
     "FixedPointInput",
     "Golden",
@@ -41,5 +43,6 @@ __all__ = [
     "StageSpec",
     "TensorSpec",
     "Training",
+    "crossings",
     "model_card",
 ]

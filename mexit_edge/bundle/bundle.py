@@ -8,7 +8,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,15 @@ class Bundle:
         manifest: what the bundle says about itself.
         stages: the .tflite of each stage, in order.
         golden: golden vectors, or None before they are made.
+        phone: all stages as signatures of one .tflite, or None.
+        foreign: whether it came from a file: its models are tried before they are opened (`runtime.trial`).
     """
 
     manifest: Manifest
     stages: tuple[bytes, ...]
     golden: Golden | None = None
+    phone: bytes | None = None
+    foreign: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.stages) != len(self.manifest.stages):
@@ -66,23 +70,50 @@ class Bundle:
             _unchanged(content, spec.sha256, spec.file)
         if self.golden is not None:
             self.golden.check_fit(self.manifest)
+        if self.phone is not None:
+            if self.manifest.phone_sha256 is None:
+                raise InputError("`phone` needs its sha256 in `manifest`. Received: none. Use `with_phone`.")
+            _unchanged(self.phone, self.manifest.phone_sha256, PHONE)
+            if PHONE in (spec.file for spec in self.manifest.stages):
+                raise InputError(
+                    f"`phone` must not take the name of a stage. Received: a stage {PHONE}. Rename it."
+                )
 
     def with_manifest(self, **changes: Any) -> Bundle:
         """Return the bundle with these fields of its manifest replaced, and the whole checked again.
 
-        Another policy drops the quality and the golden vectors, which were made under the old one, unless
-        they are passed too.
+        Another policy drops the quality and the golden vectors, which were made under the old one, and other
+        stages drop the file for phones, unless they are passed too.
         """
         fields = {name: getattr(self.manifest, name) for name in type(self.manifest).model_fields}
         if changes.get("policy", self.manifest.policy) != self.manifest.policy:
             fields |= {"quality": None, "golden": None}
+        if changes.get("stages", self.manifest.stages) != self.manifest.stages:
+            fields |= {"phone_sha256": None}
         manifest = Manifest(**(fields | changes))
-        return replace(self, manifest=manifest, golden=self.golden if manifest.golden else None)
+        return replace(
+            self,
+            manifest=manifest,
+            golden=self.golden if manifest.golden else None,
+            phone=self.phone if manifest.phone_sha256 else None,
+        )
 
     def with_golden(self, golden: Golden) -> Bundle:
         """Return the bundle with golden vectors."""
         spec = GoldenSpec(file=GOLDEN, sha256=sha256(golden.to_bytes()), n_windows=len(golden.windows))
         return replace(self, manifest=self.manifest.model_copy(update={"golden": spec}), golden=golden)
+
+    def with_phone(self, phone: bytes) -> Bundle:
+        """Return the bundle with all stages as signatures of one file for phones, ``phone.tflite``.
+
+        Args:
+            phone: as `mexit_edge.tflite.phone_bundle` makes it of this bundle.
+
+        Raises:
+            InputError: a stage has that name.
+        """
+        manifest = self.manifest.model_copy(update={"phone_sha256": sha256(phone)})
+        return replace(self, manifest=manifest, phone=phone)
 
     @staticmethod
     def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
@@ -111,28 +142,21 @@ class Bundle:
             raise InputError(f"`path` must stand in a folder that can be written to. Received: {nearest}.")
         return target
 
-    def save(self, path: str | Path, *, overwrite: bool = False, phone: bytes | None = None) -> Path:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the bundle whole: an interrupt or a full disk leaves an existing one as it was.
 
         Args:
             path: a name ending in ``.zip`` gives one file; any other a folder NAME.mexit.
             overwrite: whether an existing bundle of that name may be replaced.
-            phone: all stages as signatures of one .tflite (`mexit_edge.tflite.phone_bundle`), to be written
-                beside the stages as ``phone.tflite``; `load` does not read it.
 
         Returns:
             The path written.
 
         Raises:
-            InputError: ``path`` exists and ``overwrite`` is False, or is something other than a bundle; or
-                ``phone`` is given and a stage has that name.
+            InputError: ``path`` exists and ``overwrite`` is False, or is something other than a bundle.
         """
         target = self.check_target(path, overwrite=overwrite)
         files = self._files()
-        if phone is not None:
-            if PHONE in files:
-                raise InputError(f"`phone` must not take the name of a stage. Received: a stage {PHONE}.")
-            files[PHONE] = phone
         with written_whole(target, overwrite=overwrite) as fresh:
             if target.suffix == ".zip":
                 with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -184,13 +208,16 @@ class Bundle:
         if manifest.golden is not None:
             spec = manifest.golden
             golden = Golden.from_bytes(_unchanged(read(spec.file, MAX_FILE_BYTES), spec.sha256, spec.file))
-        return cls(manifest, stages, golden)
+        phone = None if manifest.phone_sha256 is None else read(PHONE, MAX_FILE_BYTES)
+        return cls(manifest, stages, golden, phone, foreign=True)
 
     def _files(self) -> dict[str, bytes]:
         """Return every file of the bundle: name -> content."""
         # The golden vectors are packed anew, and another zlib may pack them into other bytes.
         whole = self.with_manifest(golden=None) if self.golden is None else self.with_golden(self.golden)
         manifest = whole.manifest
+        if self.phone is None:
+            manifest = manifest.model_copy(update={"phone_sha256": None})
         text = (manifest.model_dump_json(indent=1) + "\n").encode()
         files = {
             MANIFEST: text,
@@ -200,6 +227,8 @@ class Bundle:
         files |= {spec.file: content for spec, content in zip(manifest.stages, self.stages, strict=True)}
         if self.golden is not None:
             files[GOLDEN] = self.golden.to_bytes()
+        if self.phone is not None:
+            files[PHONE] = self.phone
         return files
 
 

@@ -307,10 +307,11 @@ def simulate(
 @app.command(epilog="Example: mexit inspect tflite_models/reference.mexit --svg stages.svg")
 @guarded
 def inspect(
-    bundle: Annotated[
+    path: Annotated[
         Path,
         typer.Argument(
-            help="A bundle (folder NAME.mexit or .zip), a Keras network (.keras), or any model (.tflite)."
+            help="A bundle (folder NAME.mexit or .zip), a Keras network (.keras), any model (.tflite), or a "
+            "folder that `mexit cut` wrote."
         ),
     ],
     svg: Annotated[Path | None, typer.Option(help="File to draw a bundle's stages into.")] = None,
@@ -319,7 +320,7 @@ def inspect(
     """Check a bundle against its golden vectors and draw its stages; or list a file's layers or operators."""
     from mexit_edge.cli.inspect import inspect_and_print
 
-    inspect_and_print(bundle, as_json=as_json, svg=svg)
+    inspect_and_print(path, as_json=as_json, svg=svg)
 
 
 @app.command(epilog="Example: mexit verify tflite_models/reference.mexit --data hapt --limit 2000")
@@ -384,10 +385,15 @@ def cut(
     at: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="TENSOR", help="Tensor, or #INDEX, that a stage ends with; may come several times."
+            metavar="TENSOR",
+            help="Tensor that a stage ends with, by name or by index (--at 24); may come several times.",
         ),
     ] = None,
     into: Annotated[int | None, typer.Option(min=2, help="Number of stages of nearly equal MACs.")] = None,
+    max_live: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most tensors at a boundary, for --into and the list (default: 3)."),
+    ] = None,
     exits: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Output that a stage ends with; may come several times."),
@@ -406,8 +412,30 @@ def cut(
     """Cut any .tflite into stages that compute the same; without --at, --into or --exits, list where."""
     from mexit_edge.cli.cut import CutRequest, cut_and_print
 
-    request = CutRequest(at=at or (), into=into, exits=exits or ())
+    request = CutRequest(at=at or (), into=into, exits=exits or (), max_live=max_live)
     cut_and_print(model, request, out, keep_names=keep_names, phone=phone, as_json=as_json)
+
+
+TrainedOn = Annotated[
+    str | None,
+    typer.Option(help=f"Data set that the network was trained on (default: {DEFAULTS.data}). {KNOWN}"),
+]
+OwnWindows = Annotated[
+    Path | None,
+    typer.Option(
+        help="Windows of one's own instead: .npz of raw x (n, time, channels), labels y (n,) and, if known, "
+        "subject (n,)."
+    ),
+]
+RangesSeed = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=MAX_SEED,
+        help="Of the choice of windows for ranges, and of a data set's split where the network knows no "
+        "subjects.",
+    ),
+]
 
 
 @app.command(epilog="Example: mexit export runs/hapt-joint/model.keras --data hapt --per-tensor")
@@ -416,14 +444,25 @@ def export(
     network: Annotated[
         Path, typer.Argument(help="A multi-exit network: .keras, as `mexit train` or Keras itself saves it.")
     ],
-    data: Data = DEFAULTS.data,
+    data: TrainedOn = None,
+    windows: OwnWindows = None,
     quantization: Annotated[
         str, typer.Option(help=f"Kind of numbers; any but int8 gives one .tflite. {KNOWN}")
     ] = "int8",
+    io: Annotated[
+        str | None,
+        typer.Option(help=f"Type of inputs and outputs: float32, or that of the kind (default). {KNOWN}"),
+    ] = None,
     per_tensor: Annotated[
         bool, typer.Option("--per-tensor", help="One scale per kernel instead of one per channel (int8).")
     ] = False,
-    seed: Seed = DEFAULTS.seed,
+    keep_names: Annotated[
+        bool, typer.Option("--keep-names", help="Keep tensor names, metadata and signatures in the stages.")
+    ] = False,
+    phone: Annotated[
+        bool, typer.Option("--phone", help="Put phone.tflite into the bundle: all stages in one file.")
+    ] = False,
+    seed: RangesSeed = DEFAULTS.seed,
     out: Annotated[
         Path | None, typer.Option(help=f"Bundle or .tflite to write (default: a new name in {BUNDLES}/).")
     ] = None,
@@ -432,12 +471,16 @@ def export(
 ) -> None:
     """Quantize a trained network: to a bundle of int8 stages without a policy, or to one .tflite."""
     from mexit_edge.cli.export import ExportSettings, export_and_print
+    from mexit_edge.cli.training_windows import WindowsSource
 
     settings = ExportSettings(
         network=network,
-        data=data,
+        source=WindowsSource(data=data, windows=windows, seed=seed),
         quantization=quantization,
+        io=io,
         per_channel=not per_tensor,
+        keep_names=keep_names,
+        phone=phone,
         seed=seed,
         out=out,
         overwrite=overwrite,
@@ -449,6 +492,14 @@ Trained = Annotated[
     Path, typer.Argument(help="A multi-exit network: .keras, as `mexit train` or Keras itself saves it.")
 ]
 FineTuningEpochs = Annotated[int, typer.Option(min=1, help="Of the fine-tuning.")]
+FineTuningSeed = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=MAX_SEED,
+        help="Of the fine-tuning, and of a data set's split where the network knows no subjects.",
+    ),
+]
 FineTuningRate = Annotated[float, typer.Option(help="At the start of the fine-tuning.")]
 KerasOut = Annotated[Path | None, typer.Option(help=".keras file to write (default: a new name here).")]
 Overwrite = Annotated[bool, typer.Option(help="Replace an existing file of that name.")]
@@ -458,11 +509,12 @@ Overwrite = Annotated[bool, typer.Option(help="Replace an existing file of that 
 @guarded
 def prune(
     network: Trained,
-    data: Data = DEFAULTS.data,
+    data: TrainedOn = None,
+    windows: OwnWindows = None,
     sparsity: Annotated[float, typer.Option(help="Share of every kernel that becomes zero.")] = 0.5,
     epochs: FineTuningEpochs = 10,
     learning_rate: FineTuningRate = 1e-3,
-    seed: Seed = DEFAULTS.seed,
+    seed: FineTuningSeed = DEFAULTS.seed,
     out: KerasOut = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -470,10 +522,11 @@ def prune(
     """Set the smallest weights of a trained network to zero: a smaller file once it is compressed."""
     from mexit_edge.cli.compressing import CompressSettings
     from mexit_edge.cli.prune import prune_and_print
+    from mexit_edge.cli.training_windows import WindowsSource
 
     settings = CompressSettings(
         network=network,
-        data=data,
+        source=WindowsSource(data=data, windows=windows, seed=seed),
         epochs=epochs,
         learning_rate=learning_rate,
         seed=seed,
@@ -487,11 +540,12 @@ def prune(
 @guarded
 def cluster(
     network: Trained,
-    data: Data = DEFAULTS.data,
+    data: TrainedOn = None,
+    windows: OwnWindows = None,
     clusters: Annotated[int, typer.Option(min=3, help="Largest number of distinct values per kernel.")] = 16,
     epochs: FineTuningEpochs = 5,
     learning_rate: FineTuningRate = 1e-4,
-    seed: Seed = DEFAULTS.seed,
+    seed: FineTuningSeed = DEFAULTS.seed,
     out: KerasOut = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -499,10 +553,11 @@ def cluster(
     """Give every kernel of a trained network few distinct values: a smaller file once it is compressed."""
     from mexit_edge.cli.cluster import cluster_and_print
     from mexit_edge.cli.compressing import CompressSettings
+    from mexit_edge.cli.training_windows import WindowsSource
 
     settings = CompressSettings(
         network=network,
-        data=data,
+        source=WindowsSource(data=data, windows=windows, seed=seed),
         epochs=epochs,
         learning_rate=learning_rate,
         seed=seed,

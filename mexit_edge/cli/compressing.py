@@ -9,15 +9,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
-from mexit_edge.cli.export import ExportSettings, training_windows
-from mexit_edge.cli.inspect_network import load_saved
+from mexit_edge.cli.inspect_network import check_saved, load_saved
 from mexit_edge.cli.progress import JobProgress
 from mexit_edge.cli.tables import console, print_json
-from mexit_edge.data import dataset
+from mexit_edge.cli.training_windows import WindowsSource, training_windows
 from mexit_edge.errors import InputError, MissingExtraError
-from mexit_edge.files import free_name, refuse_existing, write_bytes
+from mexit_edge.files import free_name, refuse_existing, refuse_unwritable, write_bytes
 from mexit_edge.runtime import CaughtStderr
 from mexit_edge.signals import Windows
 
@@ -36,20 +36,18 @@ class CompressSettings:
 
     Args:
         network: a .keras file of a multi-exit network.
-        data: name of the data set that it was trained on.
+        source: of the windows to fine-tune with.
         epochs: of the fine-tuning.
-        batch: windows per step.
         learning_rate: at the start.
-        seed: of the fine-tuning, and of the split where the network does not know its training subjects.
+        seed: of the fine-tuning.
         out: what to write; None for a new name.
         overwrite: whether a file of that name may be replaced.
     """
 
     network: Path
-    data: str
+    source: WindowsSource
     epochs: int
     learning_rate: float
-    batch: int = 64
     seed: int = 0
     out: Path | None = None
     overwrite: bool = False
@@ -58,7 +56,6 @@ class CompressSettings:
         """Return the options of the fine-tuning, as the functions of the compress room take them."""
         return {
             "epochs": self.epochs,
-            "batch_size": self.batch,
             "learning_rate": self.learning_rate,
             "seed": self.seed,
             "verbose": 0 if quiet else 2,
@@ -84,18 +81,20 @@ def compress_and_print(
         if find_spec(module) is None:
             raise MissingExtraError(module, extra)
     progress = JobProgress(console(quiet=as_json))
-    dataset(settings.data)
     target = settings.out or free_name(Path(f"{settings.network.stem}-{done}.keras"))
     if target.suffix != ".keras":
         raise InputError(f"`--out` must end in .keras. Received: {target}.")
     refuse_existing(target, overwrite=settings.overwrite)
+    refuse_unwritable(target)
+    check_saved(settings.network)
     with progress.step("Loading TensorFlow and the network"), CaughtStderr():
-        from mexit_edge.compress import kernel_facts, sparsity
+        from mexit_edge.compress import kernel_facts, sparsity, zipped_bytes
 
         model = load_saved(settings.network)
-    with progress.step(f"Reading {settings.data} and cutting windows"):
-        known = ExportSettings(network=settings.network, data=settings.data, seed=settings.seed)
-        windows = training_windows(model, known)
+    with progress.step(f"Reading windows of {settings.source.name}"):
+        windows, said = training_windows(model, settings.source)
+    progress.screen.print(f"Fine-tuned with {said}", markup=False, soft_wrap=True)
+    before = zipped_bytes(_weights(model))
     with progress.step("Fine-tuning"):
         made = compress(model, windows)
     with tempfile.TemporaryDirectory() as folder:
@@ -103,14 +102,29 @@ def compress_and_print(
         made.save(fresh)
         write_bytes(target, fresh.read_bytes(), overwrite=settings.overwrite)
     network = getattr(made, "network", made)
-    kernels = kernel_facts(network)
+    kernels, after = kernel_facts(network), zipped_bytes(_weights(made))
     if as_json:
         rows = [{**asdict(one), "sparsity": one.sparsity} for one in kernels]
-        print_json({"network": str(target), "sparsity": sparsity(network), "kernels": rows})
+        print_json(
+            {
+                "network": str(target),
+                "windows": said,
+                "sparsity": sparsity(network),
+                "zipped_float32_weight_bytes": {"before": before, "after": after},
+                "kernels": rows,
+            }
+        )
         return
     progress.screen.print(kernel_table(kernels))
     progress.screen.print(f"{sparsity(network):.1%} of all kernels' weights are zero.")
+    progress.screen.print(f"All weights as float32, zipped: {before:,} -> {after:,} bytes.")
     progress.screen.print(f"Network: {target}", markup=False, soft_wrap=True)
+
+
+def _weights(model: Any) -> bytes:
+    """Return all weights of a network one after another, as float32."""
+    network = getattr(model, "network", model)
+    return b"".join(np.asarray(one, np.float32).tobytes() for one in network.weights)
 
 
 def kernel_table(kernels: Sequence[Any]) -> Table:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mexit_edge.bundle.schema import FileName, Sha256, Spec
+from mexit_edge.cli.model_file import read_model
 from mexit_edge.cli.tables import console, print_json
 from mexit_edge.errors import InputError, RunError
 from mexit_edge.estimate import operations
@@ -26,12 +27,15 @@ from mexit_edge.tflite import (
     cut_into,
     cut_points,
     phone_model,
+    short_name,
     tensor_names,
 )
-from mexit_edge.tflite.verify import MAX_MODEL_BYTES
+from mexit_edge.tflite.points import MAX_LIVE
 
 MANIFEST, PHONE = "cut.json", "phone.tflite"
 WINDOWS = 5
+# What the arguments of the library are called on the command line.
+OPTIONS = {"tensors": "--at", "n": "--into", "exits": "--exits", "max_live": "--max-live"}
 
 
 class CutTensor(Spec):
@@ -86,14 +90,21 @@ class CutRequest:
         at: tensor names or indices.
         into: number of stages.
         exits: output names.
+        max_live: largest number of tensors at a boundary, for `into` and the list; None for the usual.
     """
 
     at: Sequence[str] = ()
     into: int | None = None
     exits: Sequence[str] = ()
+    max_live: int | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name, value in vars(self).items() if value]
+        given = [name for name in ("at", "into", "exits") if getattr(self, name)]
+        if self.max_live is not None and (self.at or self.exits):
+            raise InputError(
+                "`--max-live` must come with `--into`, or without a place to list all. "
+                f"Received: --{given[0]}. Leave it out: the tensors that cross follow from where you cut."
+            )
         if len(given) > 1:
             raise InputError(
                 "`--at`, `--into` and `--exits` must not be combined. "
@@ -101,13 +112,28 @@ class CutRequest:
             )
 
     def cut(self, content: bytes, macs: Sequence[int] | None, *, keep_names: bool) -> tuple[CutStage, ...]:
-        """Cut the model; without MACs only where none are needed."""
+        """Cut the model; without MACs only where none are needed.
+
+        Raises:
+            InputError: as for `tflite.cut_at` and its like, in the words of the command line.
+        """
+        try:
+            return self._cut(content, macs, keep_names=keep_names)
+        except InputError as error:
+            message = str(error)
+            for argument, option in OPTIONS.items():
+                message = message.replace(f"`{argument}`", f"`{option}`")
+            raise InputError(message) from error
+
+    def _cut(self, content: bytes, macs: Sequence[int] | None, *, keep_names: bool) -> tuple[CutStage, ...]:
         if self.exits:
             return cut_at_exits(content, self.exits, keep_names=keep_names)
         if self.at:
             return cut_at(content, self.at, keep_names=keep_names)
         counts = [cost.macs for cost in operations(content)] if macs is None else macs
-        return cut_into(content, self.into or 0, counts, keep_names=keep_names)
+        return cut_into(
+            content, self.into or 0, counts, max_live=self.max_live or MAX_LIVE, keep_names=keep_names
+        )
 
 
 def cut_and_print(
@@ -127,7 +153,7 @@ def cut_and_print(
         InputError: the file is no model that can be cut so, no engine runs it, or the folder exists.
         RunError: the stages compute something else than the whole; nothing was written.
     """
-    content = _read(path)
+    content = read_model(path, "model")
     macs = _macs(content)
     if not (request.at or request.into is not None or request.exits):
         if out is not None or phone or keep_names:
@@ -135,7 +161,7 @@ def cut_and_print(
                 "`--out`, `--phone` and `--keep-names` need a place to cut at. "
                 "Received: none. Use `--at`, `--into` or `--exits`."
             )
-        _print_points(path, content, macs, as_json=as_json)
+        _print_points(path, content, macs, request.max_live or MAX_LIVE, as_json=as_json)
         return
     folder = free_name(Path(f"{path.stem}_stages")) if out is None else out
     if folder.exists():
@@ -155,17 +181,8 @@ def cut_and_print(
     if as_json:
         print_json({"folder": str(folder)} | manifest.model_dump(mode="json"))
     else:
-        _print(folder, manifest)
-
-
-def _read(path: Path) -> bytes:
-    if not path.is_file():
-        raise InputError(f"`model` must be a .tflite file. Received: {path}, which is none.")
-    if path.stat().st_size > MAX_MODEL_BYTES:
-        raise InputError(
-            f"`model` must be at most {MAX_MODEL_BYTES} bytes. Received: {path.stat().st_size} bytes."
-        )
-    return path.read_bytes()
+        print_stages(manifest)
+        console(quiet=False).print(f"Written: {folder}", markup=False)
 
 
 def _macs(content: bytes) -> list[int] | None:
@@ -230,7 +247,8 @@ def _tensor(name: str, tensor: Tensor) -> CutTensor:
     )
 
 
-def _print(folder: Path, manifest: CutManifest) -> None:
+def print_stages(manifest: CutManifest) -> None:
+    """Print the stages and how they compared with the whole."""
     screen = console(quiet=False)
     total = sum(stage.macs or 0 for stage in manifest.stages)
     table = Table(title=escape(f"{manifest.source}: {len(manifest.stages)} stages"))
@@ -244,7 +262,7 @@ def _print(folder: Path, manifest: CutManifest) -> None:
             "unknown" if stage.macs is None else f"{stage.macs:,}",
             _share(stage.macs, total),
             f"{stage.bytes:,}",
-            escape("\n".join(f"{_short(tensor.name)} {_shape(tensor)}" for tensor in stage.outputs)),
+            escape("\n".join(f"{short_name(tensor.name)} {_shape(tensor)}" for tensor in stage.outputs)),
         )
     screen.print(table)
     for row in manifest.parity:
@@ -255,10 +273,11 @@ def _print(folder: Path, manifest: CutManifest) -> None:
             f"{row.windows} random inputs"
         )
         screen.print(f"{row.engine}: {found}.", markup=False)
-    screen.print(f"Written: {folder}", markup=False)
 
 
-def _print_points(path: Path, content: bytes, macs: Sequence[int] | None, *, as_json: bool) -> None:
+def _print_points(
+    path: Path, content: bytes, macs: Sequence[int] | None, max_live: int, *, as_json: bool
+) -> None:
     names = tensor_names(Graph(content))
     total = sum(macs or [])
     rows: list[dict[str, Any]] = [
@@ -272,13 +291,13 @@ def _print_points(path: Path, content: bytes, macs: Sequence[int] | None, *, as_
             "cumulative_macs": None if macs is None else sum(macs[: point.position]),
             "total_macs": None if macs is None else total,
         }
-        for point in cut_points(content)
+        for point in cut_points(content, max_live)
     ]
     if as_json:
         print_json({"model": path.name, "cut_points": rows})
         return
     table = Table(
-        title=escape(f"{path.name}: where to cut"), caption="--at TENSOR or --at '#INDEX'; --into N stages"
+        title=escape(f"{path.name}: where to cut"), caption="--at INDEX or --at TENSOR; --into N stages"
     )
     table.add_column("index", justify="right")
     table.add_column("tensor", overflow="fold")
@@ -287,18 +306,12 @@ def _print_points(path: Path, content: bytes, macs: Sequence[int] | None, *, as_
     for row in rows:
         share = _share(row["cumulative_macs"], total)
         alive = "\n".join(tensor["type"] for tensor in row["live"])
-        table.add_row(f"#{row['index']}", escape(_short(row["tensor"])), share, alive)
+        table.add_row(str(row["index"]), escape(short_name(row["tensor"])), share, alive)
     console(quiet=False).print(table)
 
 
 def _share(part: int | None, total: int) -> str:
     return "unknown" if part is None or not total else f"{part / total:.1%}"
-
-
-def _short(name: str) -> str:
-    """Return the first of the names that the converter strings together for a fused operator."""
-    first, *others = name.split(";")
-    return f"{first};..." if others else first
 
 
 def _shape(tensor: CutTensor | Tensor) -> str:

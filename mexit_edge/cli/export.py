@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from mexit_edge.bundle import Bundle
-from mexit_edge.cli.inspect_network import load_saved
+from mexit_edge.cli.inspect_network import check_saved, load_saved
 from mexit_edge.cli.progress import JobProgress
 from mexit_edge.cli.settings import BUNDLES
 from mexit_edge.cli.tables import console, print_json, stage_table
-from mexit_edge.data import dataset, load, split_by_subject
+from mexit_edge.cli.training_windows import WindowsSource, training_windows
 from mexit_edge.errors import InputError
-from mexit_edge.files import free_name, refuse_existing, write_bytes
+from mexit_edge.files import free_name, refuse_existing, refuse_unwritable, write_bytes
 from mexit_edge.runtime import CaughtStderr
 from mexit_edge.signals import Windows
 
@@ -24,22 +24,32 @@ class ExportSettings:
 
     Args:
         network: a .keras file of a multi-exit network.
-        data: name of the data set that it was trained on.
+        source: of the windows on which the ranges of integer kinds are observed.
         quantization: name of a kind.
+        io: type of inputs and outputs; None for that of the kind.
         per_channel: whether weights have a scale per output channel.
-        seed: of the choice of representative windows, and of the split where the network does not know its
-            training subjects.
+        keep_names: whether the stages keep tensor names, metadata and a signature.
+        phone: whether the bundle also holds all stages as signatures of one file.
+        seed: of the choice of representative windows.
         out: what to write; None for a new name.
         overwrite: whether something of that name may be replaced.
     """
 
     network: Path
-    data: str
+    source: WindowsSource
     quantization: str = "int8"
+    io: str | None = None
     per_channel: bool = True
+    keep_names: bool = False
+    phone: bool = False
     seed: int = 0
     out: Path | None = None
     overwrite: bool = False
+
+    @property
+    def is_bundle(self) -> bool:
+        """Whether the result is a bundle, which has int8 inputs and outputs, or one .tflite."""
+        return self.quantization == "int8" and self.io in (None, "int8")
 
 
 def export_and_print(settings: ExportSettings, *, as_json: bool) -> None:
@@ -51,22 +61,32 @@ def export_and_print(settings: ExportSettings, *, as_json: bool) -> None:
     """
     screen = console(quiet=as_json)
     progress = JobProgress(screen)
-    dataset(settings.data)
+    is_bundle = settings.is_bundle
+    target = _target(settings)
+    check_saved(settings.network)
     with progress.step("Loading TensorFlow and the network"), CaughtStderr():
         from mexit_edge.compress import Quantization
 
-        quantization = Quantization(settings.quantization, per_channel=settings.per_channel)
-        is_bundle = quantization.kind == "int8"
-        target = _target(settings, is_bundle)
+        quantization = Quantization(settings.quantization, settings.io or "", settings.per_channel)
+        if not is_bundle and (settings.keep_names or settings.phone):
+            raise InputError(
+                "`--keep-names` and `--phone` must come with int8, which alone gives stages. "
+                f"Received: {quantization.kind!r} with {quantization.io} inputs and outputs. "
+                "Use `mexit cut` on the .tflite."
+            )
         model = load_saved(settings.network)
-    with progress.step(f"Reading {settings.data} and cutting windows"):
-        windows = training_windows(model, settings)
-    if is_bundle:
+    windows: Windows | None = None
+    said: str | None = None
+    if quantization.is_integer:
+        with progress.step(f"Reading windows of {settings.source.name}"):
+            windows, said = training_windows(model, settings.source)
+        screen.print(f"Ranges are observed on {said}", markup=False, soft_wrap=True)
+    if windows is not None and is_bundle:
         facts = _export_bundle(settings, model, windows, quantization, target, progress)
     else:
         facts = _export_model(settings, model, windows, quantization, target, progress)
     if as_json:
-        print_json(facts)
+        print_json({**facts, "windows": said})
         return
     if is_bundle:
         screen.print(stage_table(Bundle.load(target).manifest))
@@ -74,36 +94,18 @@ def export_and_print(settings: ExportSettings, *, as_json: bool) -> None:
     screen.print(f"{facts['kind']}, {facts['bytes']:,} bytes: {target}", markup=False, soft_wrap=True)
 
 
-def training_windows(model: Any, settings: ExportSettings) -> Windows:
-    """Return the windows that ranges may be observed on: those of the subjects the network was trained on.
-
-    A network that does not know them gets those that `mexit train` would train on with the same seed.
-
-    Raises:
-        InputError: the network was trained on another data set, or the data set lacks its subjects.
-    """
-    windows = load(settings.data)
-    provenance = getattr(model, "provenance", None)
-    if provenance is None or not provenance.train_subjects:
-        return split_by_subject(windows, dataset(settings.data).standard_test, seed=settings.seed).train
-    if provenance.data not in (None, settings.data):
-        raise InputError(
-            "`--data` must be the data set that the network was trained on, "
-            f"{provenance.data!r}. Received: {settings.data!r}."
-        )
-    return windows.of_subjects(provenance.train_subjects)
-
-
-def _target(settings: ExportSettings, is_bundle: bool) -> Path:
+def _target(settings: ExportSettings) -> Path:
     """Return what to write, after checking that it may be written."""
-    suffix = ".mexit" if is_bundle else ".tflite"
-    target = settings.out or free_name(BUNDLES / f"{settings.data}{suffix}")
-    if is_bundle:
+    suffix = ".mexit" if settings.is_bundle else ".tflite"
+    target = settings.out or free_name(BUNDLES / f"{settings.source.name}{suffix}")
+    refuse_unwritable(target)
+    if settings.is_bundle:
         return Bundle.check_target(target, overwrite=settings.overwrite)
     if target.suffix != suffix:
         raise InputError(
-            f"`--out` must end in .tflite for the quantization {settings.quantization!r}; only int8 gives a "
-            f"bundle. Received: {target}."
+            f"`--out` must end in .tflite for the quantization {settings.quantization!r} with "
+            f"{settings.io or 'its own'} inputs and outputs; only int8 throughout gives a bundle. "
+            f"Received: {target}."
         )
     refuse_existing(target, overwrite=settings.overwrite)
     return target
@@ -118,11 +120,19 @@ def _export_bundle(
     progress: JobProgress,
 ) -> dict[str, Any]:
     from mexit_edge.compress import export
+    from mexit_edge.tflite import phone_bundle
 
     with progress.step("Quantizing to int8 as one model, and cutting it into stages"):
         bundle = export(
-            model, windows, quantization=quantization, name=settings.network.stem, seed=settings.seed
+            model,
+            windows,
+            quantization=quantization,
+            name=settings.network.stem,
+            keep_names=settings.keep_names,
+            seed=settings.seed,
         )
+        if settings.phone:
+            bundle = bundle.with_phone(phone_bundle(bundle))
         bundle.save(target, overwrite=settings.overwrite)
     return {
         "kind": quantization.kind,
@@ -130,13 +140,14 @@ def _export_bundle(
         "bytes": sum(stage.flash_bytes for stage in bundle.manifest.stages),
         "bundle": str(target),
         "stages": [stage.model_dump(mode="json") for stage in bundle.manifest.stages],
+        "phone_sha256": bundle.manifest.phone_sha256,
     }
 
 
 def _export_model(
     settings: ExportSettings,
     model: Any,
-    windows: Windows,
+    windows: Windows | None,
     quantization: Any,
     target: Path,
     progress: JobProgress,
@@ -145,8 +156,8 @@ def _export_model(
 
     normalisation = getattr(model, "normalisation", None)
     with progress.step(f"Converting to {quantization.kind} as one model"):
-        x = representative_sample(windows, seed=settings.seed).x
-        x = x if normalisation is None else normalisation.apply(x)
+        x = None if windows is None else representative_sample(windows, seed=settings.seed).x
+        x = x if x is None or normalisation is None else normalisation.apply(x)
         content = convert(getattr(model, "network", model), x, quantization)
         write_bytes(target, content, overwrite=settings.overwrite)
     return {

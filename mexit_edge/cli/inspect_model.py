@@ -1,4 +1,7 @@
-"""`mexit inspect MODEL.tflite`: the operators of any model, what they cost and what is alive after them."""
+"""`mexit inspect MODEL.tflite`: the operators of any model, what they cost and what is alive after them.
+
+Of a file whose subgraphs are one signature each, as phone.tflite, every one is listed like a model.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from mexit_edge.cli.model_file import read_model
 from mexit_edge.cli.tables import console, print_json
 from mexit_edge.errors import InputError
 from mexit_edge.estimate import operations
-from mexit_edge.tflite import Graph, Tensor
-from mexit_edge.tflite.verify import MAX_MODEL_BYTES
+from mexit_edge.tflite import Graph, Tensor, alive_after
 
 SUFFIX = ".tflite"
 SHOWN_DIMENSIONS = 8
@@ -22,18 +25,25 @@ def inspect_model_and_print(path: Path, *, as_json: bool) -> None:
     """Print the table of a model's operators. The model is read, not run.
 
     Raises:
-        InputError: it is no .tflite of one subgraph, or a damaged one.
+        InputError: it is no .tflite, a damaged one, or holds control flow.
     """
-    if not path.is_file():
-        raise InputError(f"`path` must be a .tflite file. Received: {path}, which is not there.")
-    if path.stat().st_size > MAX_MODEL_BYTES:
-        raise InputError(f"`path` must be at most {MAX_MODEL_BYTES} bytes. Received: {path.stat().st_size}.")
-    facts = model_facts(path.read_bytes())
-    if as_json:
-        print_json(facts)
+    content = read_model(path, "path")
+    graphs = Graph.of_signatures(content)
+    if len(graphs) < 2:
+        facts = model_facts(Graph(content))
+        print_json(facts) if as_json else _print(path.name, facts)
         return
+    parts = {key: model_facts(graph) for key, graph in graphs.items()}
+    if as_json:
+        print_json({"signatures": parts})
+        return
+    for key, facts in parts.items():
+        _print(f"{path.name}, {key}", facts)
+
+
+def _print(name: str, facts: dict[str, Any]) -> None:
     screen = console(quiet=False)
-    screen.print(_table(path.name, facts))
+    screen.print(_table(name, facts))
     for kind in ("inputs", "outputs"):
         for tensor in facts[kind]:
             screen.print(f"{kind[:-1]}: {_tensor_text(tensor)}", markup=False)
@@ -47,23 +57,19 @@ def inspect_model_and_print(path: Path, *, as_json: bool) -> None:
         screen.print(facts["macs_unknown_because"], markup=False)
 
 
-def model_facts(content: bytes) -> dict[str, Any]:
+def model_facts(graph: Graph) -> dict[str, Any]:
     """Return what the table tells, in plain types.
 
     Args:
-        content: a .tflite.
+        graph: of a .tflite, or of one signature of it.
 
     Returns:
         Inputs and outputs as name, shape, type, scale and zero point; per operator its name, shapes, types,
         multiply-accumulates (None where an operator of the model has no known cost), bytes of constants, and
         the activations alive after it: their number and bytes (None for a type without a fixed size).
-
-    Raises:
-        InputError: as for `Graph`.
     """
-    graph = Graph(content)
     try:
-        macs: list[int] | None = [cost.macs for cost in operations(content)]
+        macs: list[int] | None = [cost.macs for cost in operations(graph)]
         why = None
     except InputError as error:
         macs, why = None, f"MACs are unknown: {error}"
@@ -96,13 +102,11 @@ def model_facts(content: bytes) -> dict[str, Any]:
 
 
 def _alive_after(graph: Graph) -> list[set[int]]:
-    """Return per operator the activations that are there after it and read later, outputs among them."""
-    alive = set(graph.outputs)
-    after = []
-    for operator in reversed(graph.operators):
-        after.append(set(alive))
-        alive = (alive - set(operator.outputs)) | set(graph.activations(operator))
-    return after[::-1]
+    """Return per operator what is alive after it (`tflite.alive_after`), and the outputs that are there."""
+    return [
+        {*live, *(index for index in graph.outputs if graph.producers.get(index, -1) <= place)}
+        for place, live in enumerate(alive_after(graph))
+    ]
 
 
 def _bytes(graph: Graph, indices: set[int]) -> int | None:

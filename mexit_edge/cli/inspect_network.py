@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
+from zipfile import BadZipFile, ZipFile
 
 from rich.markup import escape
 from rich.table import Table
 
 from mexit_edge.cli.tables import console, print_json
 from mexit_edge.errors import InputError, MissingExtraError
+from mexit_edge.runtime import CaughtStderr
 
 SUFFIX = ".keras"
+MAX_BYTES = 256 << 20
 # Layers of this package register themselves with Keras when these modules are loaded.
 REGISTERING = ("mexit_edge.models", "mexit_edge.regimes", "mexit_edge.compress.fake_quant")
 
@@ -52,20 +55,40 @@ def network_facts(path: Path) -> dict[str, Any]:
     network = load_network(path)
     from mexit_edge.models import layer_table
 
-    rows = layer_table(network)
-    known = [row.macs for row in rows if row.macs is not None]
+    with CaughtStderr():
+        rows = layer_table(network)
     return {
         "name": network.name,
         "inputs": [_tensor(tensor) for tensor in network.inputs],
-        "outputs": [
-            {"name": row.output, "layer": row.name, "macs": row.cumulative_macs, "share": row.share}
-            for row in sorted(rows, key=lambda row: row.output or "")
-            if row.output is not None
-        ],
+        "outputs": _outputs(rows),
         "parameters": sum(row.parameters for row in rows),
-        "macs": sum(known) if len(known) == len(rows) else None,
+        "macs": _sum(rows),
         "layers": [asdict(row) for row in rows],
     }
+
+
+def _outputs(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return the facts of every output.
+
+    The MACs up to an exit are what the stages up to it compute, the heads of earlier exits included: rows
+    stand in the order of the exits. An output of another name counts what it needs itself.
+    """
+    named = sorted((name, place) for place, row in enumerate(rows) for name in row.outputs)
+    total = _sum(rows)
+    facts, reached = [], 0
+    for name, place in named:
+        row, macs = rows[place], rows[place].cumulative_macs
+        if re.fullmatch(r"exit_\d+", name):
+            reached = max(reached, place + 1)
+            macs = _sum(rows[:reached])
+        share = macs / total if total and macs is not None else None
+        facts.append({"name": name, "layer": row.name, "macs": macs, "share": share})
+    return facts
+
+
+def _sum(rows: Sequence[Any]) -> int | None:
+    known = [row.macs for row in rows if row.macs is not None]
+    return sum(known) if len(known) == len(rows) else None
 
 
 def load_network(path: Path) -> Any:
@@ -88,13 +111,37 @@ def load_saved(path: Path) -> Any:
         InputError: as for `inspect_network_and_print`.
         MissingExtraError: TensorFlow is not installed.
     """
-    if not path.is_file() or not is_zipfile(path):
-        what = "no such file" if not path.exists() else "something else"
+    check_saved(path)
+    # TensorFlow writes notices about absent GPUs past Python's streams, whatever its log level says.
+    with CaughtStderr():
+        return _loaded(path)
+
+
+def check_saved(path: Path) -> None:
+    """Check what can be checked of a .keras file without TensorFlow.
+
+    Raises:
+        InputError: it is none, or unpacks to more than 256 MiB.
+        MissingExtraError: TensorFlow is not installed.
+    """
+    try:
+        with ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, BadZipFile, NotImplementedError, ValueError) as error:
+        what = "something else" if path.exists() else "no such file"
         raise InputError(
             f"`path` must be a .keras file, as `model.save` writes it. Received: {path}, {what}."
+        ) from error
+    if size > MAX_BYTES:
+        raise InputError(
+            f"`path` must be a .keras file that unpacks to at most {MAX_BYTES:,} bytes. "
+            f"Received: {path} with {size:,}."
         )
     if find_spec("tensorflow") is None or find_spec("keras") is None:
         raise MissingExtraError("TensorFlow", "train")
+
+
+def _loaded(path: Path) -> Any:
     import keras
 
     for module in REGISTERING:
@@ -198,7 +245,7 @@ def _table(facts: dict[str, Any]) -> Table:
             _count(row["macs"]),
             _percent(row["share"]),
             str(row["live_tensors"]),
-            escape(row["output"] or ("yes" if row["no_exit"] is None else "no")),
+            escape(", ".join(row["outputs"]) or ("yes" if row["no_exit"] is None else "no")),
             {True: "yes", False: "no", None: "unknown"}[row["int8"]["converts"]],
         )
     return table

@@ -19,6 +19,7 @@ from mexit_edge.errors import InputError, MissingExtraError, unknown_name
 from mexit_edge.signals import Sensor
 
 N_REPRESENTATIVE = 16
+MAX_SAMPLES, MAX_CLASSES = 1 << 20, 10_000
 
 
 @dataclass(frozen=True)
@@ -122,17 +123,19 @@ def measure(backbone: str, preset: str, sensor: Sensor, n_classes: int) -> Prese
         InputError: no such backbone or preset, or the network does not take the shape.
         RunError: the converter crashed.
     """
-    import keras
-    import numpy as np
-
-    from mexit_edge.compress import export
-    from mexit_edge.models import build
     from mexit_edge.runtime import CaughtStderr
 
-    rng = np.random.default_rng(0)
-    windows = rng.standard_normal((N_REPRESENTATIVE, *sensor.shape)).astype(np.float32)
-    keras.utils.set_random_seed(0)
+    # TensorFlow writes notices about absent GPUs past Python's streams, whatever its log level says.
     with CaughtStderr():
+        import keras
+        import numpy as np
+
+        from mexit_edge.compress import export
+        from mexit_edge.models import build
+
+        rng = np.random.default_rng(0)
+        windows = rng.standard_normal((N_REPRESENTATIVE, *sensor.shape)).astype(np.float32)
+        keras.utils.set_random_seed(0)
         network = build(backbone, sensor, n_classes, preset=preset)
         stages = export(network, windows).manifest.stages
     arenas = [stage.arena_bytes for stage in stages if stage.arena_bytes is not None]
@@ -171,6 +174,11 @@ def _measured_anew(
         raise InputError(
             "`--window`, `--channels` and `--classes` must come together. "
             f"Received: {window}, {channels}, {classes}. Give all three, or `--data`."
+        )
+    elif window * channels > MAX_SAMPLES or classes > MAX_CLASSES:
+        raise InputError(
+            f"`--window` times `--channels` must be at most {MAX_SAMPLES:,}, and `--classes` at most "
+            f"{MAX_CLASSES:,}. Received: {window}, {channels}, {classes}."
         )
     if find_spec("tensorflow") is None or find_spec("keras") is None:
         raise MissingExtraError("TensorFlow with Keras", "train")

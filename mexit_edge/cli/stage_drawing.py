@@ -6,9 +6,8 @@ from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
-from mexit_edge.bundle import Manifest
+from mexit_edge.bundle import Crossing, Manifest
 from mexit_edge.report.stages import (
-    Crossing,
     below,
     cost_text,
     operators_text,

@@ -169,7 +169,11 @@ def stage_table(manifest: Manifest) -> Table:
 
 def memory_table(plan: MemoryPlan) -> Table:
     """Return where everything lies that the loop over stages needs besides the models."""
-    size = "unknown: TFLM is not installed" if plan.ram_bytes is None else f"{plan.ram_bytes:,} bytes"
+    size = (
+        "unknown: the bundle does not state every arena"
+        if plan.ram_bytes is None
+        else f"{plan.ram_bytes:,} bytes"
+    )
     table = Table(title=f"One block of RAM for the loop: {size}")
     table.add_column("buffer")
     for heading in ("from byte", "to byte", "in use in stages"):

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mexit_edge.bundle import Bundle
+from mexit_edge.cli.golden import GoldenCheck, check_golden, print_golden, refuse_wrong_golden
 from mexit_edge.cli.tables import console, print_json
 from mexit_edge.data import dataset, load, split_by_subject
 from mexit_edge.errors import InputError, RunError, unknown_name
@@ -23,9 +24,7 @@ from mexit_edge.runtime import (
     available_engines,
     compare_engines,
     reference_engine,
-    verify_golden,
 )
-from mexit_edge.runtime.trial import try_in_child
 from mexit_edge.simulate import raw_windows
 from mexit_edge.simulate.evaluate import check_fit
 
@@ -50,15 +49,16 @@ def verify_and_print(
         path: of the bundle.
         data: name of a data set, whose test subjects are run.
         windows: a .npy or .npz of raw windows.
-        engines: names; none for all that this machine can run.
+        engines: names; none for all that this machine can run. The reference is compared with the golden
+            vectors alone.
         limit: most windows of the recording, evenly spaced; None for all.
         within: largest distance from a threshold, in int8 steps, that counts as rounding.
         as_json: whether to print JSON.
 
     Raises:
         InputError: the bundle, a name or the windows are wrong, or there is nothing to run.
-        RunError: a golden decision is not reproduced, or a decision differs that rounding does not explain;
-            after all was printed.
+        RunError: golden decisions or tensors are not reproduced, or a decision differs that rounding does
+            not explain; after all was printed.
     """
     if data is not None and windows is not None:
         raise InputError(
@@ -66,6 +66,13 @@ def verify_and_print(
         )
     if unknown := [name for name in engines if name not in available_engines()]:
         raise unknown_name("engine", unknown[0], available_engines())
+    others = [name for name in engines if name != reference_engine()]
+    if engines and not others and (data is not None or windows is not None):
+        raise InputError(
+            f"`--engine` must name one to compare with the reference, {reference_engine()}. "
+            "Received: that one alone. Name another, or leave `--data` and `--windows` out to run the golden "
+            "vectors on it."
+        )
     bundle = Bundle.load(path)
     samples = _recording(bundle, data, windows, limit)
     if bundle.golden is None and samples is None:
@@ -73,12 +80,15 @@ def verify_and_print(
             f"`{path}` must hold golden vectors, or windows must come with `--data` or `--windows`. "
             "Received: none of these."
         )
-    try_in_child(bundle.stages)
-    golden = _golden_facts(bundle, engines)
+    golden = check_golden(bundle, engines)
     sets: dict[str, NDArray[Any]] = {} if bundle.golden is None else {GOLDEN: bundle.golden.windows}
     if samples is not None:
         sets[data or str(windows)] = samples
-    compared = {name: compare_engines(bundle, x, engines or None) for name, x in sets.items()}
+    compared = (
+        {}
+        if engines and not others
+        else {name: compare_engines(bundle, x, others or None) for name, x in sets.items()}
+    )
     if as_json:
         print_json(_facts(path, golden, compared, within))
     else:
@@ -144,28 +154,14 @@ def _recording(
     return samples[np.linspace(0, len(samples) - 1, limit).round().astype(np.int64)]
 
 
-def _golden_facts(bundle: Bundle, engines: Sequence[str]) -> list[dict[str, Any]]:
-    if bundle.golden is None:
-        return []
-    return [
-        {
-            "engine": engine,
-            "windows": len(bundle.golden.windows),
-            "decisions_wrong": verify_golden(bundle, engine)[1],
-        }
-        for engine in available_engines()
-        if engine in bundle.golden.labels and (not engines or engine in engines)
-    ]
-
-
 def _facts(
-    path: Path, golden: list[dict[str, Any]], compared: dict[str, tuple[EngineParity, ...]], within: int
+    path: Path, golden: GoldenCheck, compared: dict[str, tuple[EngineParity, ...]], within: int
 ) -> dict[str, Any]:
     return {
         "bundle": str(path),
         "reference": reference_engine(),
         "within": within,
-        "golden": golden,
+        **golden.facts(),
         "compared": [
             {
                 "windows_of": name,
@@ -187,11 +183,9 @@ def _facts(
     }
 
 
-def _print(golden: list[dict[str, Any]], compared: dict[str, tuple[EngineParity, ...]], within: int) -> None:
+def _print(golden: GoldenCheck, compared: dict[str, tuple[EngineParity, ...]], within: int) -> None:
     screen = console(quiet=False)
-    for fact in golden:
-        found = f"{fact['decisions_wrong']} of {fact['windows']} decisions differ"
-        screen.print(f"Golden vectors, {fact['engine']}: {found}.", markup=False)
+    print_golden(golden, screen)
     for name, rows in compared.items():
         screen.print(_parity_table(name, rows))
         for row in rows:
@@ -243,13 +237,9 @@ def _sentence(row: EngineParity, within: int) -> str:
 
 
 def _judge(
-    path: Path, golden: list[dict[str, Any]], compared: dict[str, tuple[EngineParity, ...]], within: int
+    path: Path, golden: GoldenCheck, compared: dict[str, tuple[EngineParity, ...]], within: int
 ) -> None:
-    if wrong := [row["engine"] for row in golden if row["decisions_wrong"]]:
-        raise RunError(
-            f"the golden decisions of `{path}` must be reproduced. Received: others on {', '.join(wrong)}. "
-            "The bundle was changed, or this version of the engine computes otherwise; export it again."
-        )
+    refuse_wrong_golden(path, golden)
     defects = sorted({row.engine for rows in compared.values() for row in rows if row.defects(within)})
     if defects:
         raise RunError(

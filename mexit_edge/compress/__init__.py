@@ -2,6 +2,7 @@
 
 from mexit_edge.compress.convert import convert
 from mexit_edge.compress.export import bundle_from_whole, export, export_with_whole
+from mexit_edge.compress.provenance import fine_tuned
 from mexit_edge.compress.quantization import Quantization
 from mexit_edge.compress.quantize_aware import fine_tuning_epochs, quantize_aware
 from mexit_edge.compress.representative import representative_sample
@@ -16,6 +17,7 @@ __all__ = [
     "convert",
     "export",
     "export_with_whole",
+    "fine_tuned",
     "fine_tuning_epochs",
     "keep_zeros",
     "kernel_facts",

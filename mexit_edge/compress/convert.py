@@ -19,7 +19,7 @@ from mexit_edge.compress.quantization import Quantization, as_quantization
 from mexit_edge.compress.representative import Representative, representative_arrays
 from mexit_edge.errors import InputError, RunError
 from mexit_edge.tflite import audit, is_integer
-from mexit_edge.tflite.graph import parse
+from mexit_edge.tflite.flatbuffer import parse
 
 
 def convert(

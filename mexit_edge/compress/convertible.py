@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from keyword import iskeyword
 
 import keras
 import numpy as np
@@ -14,14 +15,16 @@ from mexit_edge.tflite.audit import instead_of
 # Of weights. The largest microcontroller network has a hundredth of it; past it the converter takes minutes
 # and several times the memory.
 LARGEST_BYTES = 256 << 20
+_ARGUMENT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.-]*")
 
 
 def check_convertible(network: keras.Model) -> None:
     """Refuse a network that the converter cannot take.
 
     Raises:
-        InputError: it is not functional, has a rolled recurrent layer, an input whose shape is not static or
-            which does not take float32, more than 256 MiB of weights, or a weight that is not finite.
+        InputError: it is not functional, has a rolled recurrent layer, an input whose shape is not static,
+            which does not take float32 or, among several, whose name TensorFlow does not take, a layer that
+            computes in another type, more than 256 MiB of weights, or a weight that is not finite.
     """
     if not (isinstance(network, keras.Model) and getattr(network, "inputs", None)):
         raise InputError(
@@ -31,6 +34,8 @@ def check_convertible(network: keras.Model) -> None:
     _refuse_rolled_recurrence(network)
     for tensor in network.inputs:
         _refuse_dynamic(tensor)
+    _refuse_input_names(network)
+    _refuse_other_types(network)
     _refuse_large(network)
     for weight in network.weights:
         if not np.isfinite(np.asarray(weight)).all():
@@ -101,6 +106,29 @@ def _refuse_dynamic(tensor: keras.KerasTensor) -> None:
         raise InputError(
             f"`network` must have float32 inputs. Received: {tensor.name!r} of type {tensor.dtype}."
         )
+
+
+def _refuse_input_names(network: keras.Model) -> None:
+    # Several inputs go through TensorFlow as named arguments; a single one goes by its place.
+    names = [tensor.name for tensor in network.inputs]
+    fits = all(_ARGUMENT_NAME.fullmatch(name) and not iskeyword(name) for name in names)
+    distinct = {re.sub(r"\W", "_", name).lower() for name in names}
+    if len(names) > 1 and not (fits and len(distinct) == len(names)):
+        raise InputError(
+            "`network` must have inputs that TensorFlow can tell by name, where there are several: of "
+            "letters, digits and underscores, no underscore first, and different in more than upper case. "
+            f"Received: {', '.join(map(repr, names))}. Rename them, as in `keras.Input(shape, name='acc')`."
+        )
+
+
+def _refuse_other_types(network: keras.Model) -> None:
+    for layer in network._flatten_layers(include_self=False):
+        if layer.compute_dtype != "float32":
+            raise InputError(
+                f"`network` must compute in float32. Received: the layer {layer.name!r} "
+                f"({type(layer).__name__}) in {layer.compute_dtype}. Build the same network under "
+                '`keras.config.set_dtype_policy("float32")`, and give it the weights by `set_weights`.'
+            )
 
 
 def _refuse_large(network: keras.Model) -> None:

@@ -28,7 +28,8 @@ from mexit_edge.estimate import total_live_macs, total_macs
 from mexit_edge.files import sha256
 from mexit_edge.models.heads import exit_names
 from mexit_edge.regimes import MultiExitModel
-from mexit_edge.runtime import arena_bytes, fixed_point_affine
+from mexit_edge.runtime import fixed_point_affine
+from mexit_edge.runtime.tflm import own_arena_bytes
 from mexit_edge.signals import Normalisation, Sensor, Windows
 from mexit_edge.signals.windows import class_names
 from mexit_edge.tflite import CutStage, Tensor, cut_at_exits
@@ -45,6 +46,7 @@ def export(
     sensor: Sensor | None = None,
     classes: Sequence[str] | None = None,
     training: Training | None = None,
+    keep_names: bool = False,
     seed: int = 0,
 ) -> Bundle:
     """Quantize a network to int8 as one model, cut it into stages and describe them.
@@ -61,6 +63,7 @@ def export(
             to be known.
         classes: name per class; known from `Windows`.
         training: where the network came from, for the manifest; a `MultiExitModel` knows it.
+        keep_names: whether the stages keep tensor names, metadata and a signature, which cost bytes.
         seed: of the choice of representative windows.
 
     Raises:
@@ -76,6 +79,7 @@ def export(
         sensor=sensor,
         classes=classes,
         training=training,
+        keep_names=keep_names,
         seed=seed,
     )[0]
 
@@ -89,6 +93,7 @@ def export_with_whole(
     sensor: Sensor | None = None,
     classes: Sequence[str] | None = None,
     training: Training | None = None,
+    keep_names: bool = False,
     seed: int = 0,
 ) -> tuple[Bundle, bytes]:
     """Return what `export` does, and the whole int8 .tflite that the stages were cut from.
@@ -128,6 +133,7 @@ def export_with_whole(
         normalisation=normalisation or Normalisation.identity(sensor.n_channels),
         classes=names,
         training=training or Training(),
+        keep_names=keep_names,
     )
     return bundle, whole
 
@@ -173,6 +179,7 @@ def bundle_from_whole(
     normalisation: Normalisation,
     classes: Sequence[str],
     training: Training,
+    keep_names: bool = False,
 ) -> Bundle:
     """Cut a whole int8 model into the stages of a bundle.
 
@@ -184,11 +191,12 @@ def bundle_from_whole(
         normalisation: that was applied before the network.
         classes: name per class.
         training: where the network came from.
+        keep_names: as for `export`.
 
     Raises:
         InputError: the exits do not fit the model, or the sensor's counts do not fit int32.
     """
-    cuts = cut_at_exits(whole, exits)
+    cuts = cut_at_exits(whole, exits, keep_names=keep_names)
     window = _tensor_spec(*cuts[0].inputs[0])
     manifest = Manifest(
         name=name,
@@ -232,7 +240,7 @@ def _stage_spec(number: int, exit_: str, cut: CutStage) -> StageSpec:
         ops=cut.operators,
         macs=total_macs(cut.content),
         live_macs=total_live_macs(cut.content),
-        arena_bytes=arena_bytes(cut.content),
+        arena_bytes=own_arena_bytes(cut.content),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from mexit_edge.errors import InputError
-from mexit_edge.models.layer_calls import LayerCall, layer_calls
+from mexit_edge.models.layer_calls import LayerCall, input_name, layer_calls
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +56,7 @@ class FlatGraph:
     calls: list[Call] = field(default_factory=list)
     shapes: dict[int, tuple[int | None, ...]] = field(default_factory=dict)
     consumers: dict[int, list[Call]] = field(default_factory=lambda: defaultdict(list))
+    _names: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         whole = layer_calls(self.network, "network")
@@ -66,6 +67,8 @@ class FlatGraph:
         for call in whole.calls:
             self._add(call)
         self.outputs = keras.tree.map_structure(self._number, whole.outputs)
+        self._names |= {input_name(tensor) for tensor in whole.flat_inputs}
+        self._names |= {call.name for call in self.calls}
 
     @property
     def output_numbers(self) -> set[int]:
@@ -75,6 +78,14 @@ class FlatGraph:
     def calls_of(self, layer: Any) -> list[Call]:
         """Return all calls of a layer."""
         return [call for call in self.calls if call.layer is layer]
+
+    def free_name(self, wanted: str) -> str:
+        """Return a name for a further layer: numbered where the network or another such layer has it."""
+        free, number = wanted, 2
+        while free in self._names:
+            free, number = f"{wanted}_{number}", number + 1
+        self._names.add(free)
+        return free
 
     def only_consumer(self, number: int) -> Call | None:
         """Return the one call that reads a tensor; None for several, or for an output of the network."""

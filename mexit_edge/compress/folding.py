@@ -9,8 +9,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from mexit_edge.compress.activation_names import activation_name
 from mexit_edge.compress.flat_graph import Call, FlatGraph, copy_random_state
 from mexit_edge.compress.folding_rules import refused, rule_of
+from mexit_edge.compress.layer_kinds import is_of_its_kind
 from mexit_edge.errors import InputError
 
 layers = keras.layers
@@ -66,7 +68,8 @@ class _Folder:
                     "`network` must take inputs of static shape (time, channels), (height, width, channels) "
                     f"or (features,). Received: {old.name!r} of shape {old.shape[1:]}."
                 )
-            at_height_1 = layers.Reshape((1, *old.shape[1:]), name=f"{old.name}_at_height_1")
+            name = self.graph.free_name(f"{old.name}_at_height_1")
+            at_height_1 = layers.Reshape((1, *old.shape[1:]), name=name)
             self.tensors[number] = at_height_1(tensor) if rank == 3 else tensor
         for call in self.graph.calls:
             self.tensors[call.output] = self._run(call)
@@ -79,12 +82,14 @@ class _Folder:
         tensor = self.tensors[number]
         if len(self.graph.shapes[number]) != 3:
             return tensor
-        return layers.Reshape(tensor.shape[2:])(tensor)
+        return layers.Reshape(tensor.shape[2:], name=self.graph.free_name("at_rank_3"))(tensor)
 
     def _run(self, call: Call) -> Any:
         """Return what a call becomes, on tensors of height 1."""
         inputs = [self.tensors[number] for number in call.inputs]
         layer = call.layer
+        if not is_of_its_kind(layer):
+            raise refused(call, "Its own `call` may compute anything: use a layer of Keras itself.")
         if isinstance(layer, KERNEL_LAYERS) and not isinstance(layer, _NOT_KERNEL_LAYERS):
             return self._kernel_layer(call, inputs[0])
         if isinstance(layer, layers.BatchNormalization):
@@ -104,6 +109,10 @@ class _Folder:
             copy_random_state(self.made[key], call.layer)
         return self.made[key]
 
+    def _name(self, call: Call, part: str) -> str:
+        """Return a name for a layer that is made beside the one that keeps the old layer's name."""
+        return self.graph.free_name(f"{call.name}_{part}")
+
     def rank(self, number: int) -> int:
         """Return the rank of a tensor of the old network, the batch included."""
         return len(self.graph.shapes[number])
@@ -120,7 +129,7 @@ class _Folder:
         found: dict[int, Any] = {}
         for call in self.graph.calls:
             layer = call.layer
-            if not isinstance(layer, KERNEL_LAYERS) or _name_of(layer.activation) != "linear":
+            if not isinstance(layer, KERNEL_LAYERS) or activation_name(layer.activation) != "linear":
                 continue
             outputs = [one.output for one in self.graph.calls_of(layer)]
             readers = [self.graph.only_consumer(number) for number in outputs]
@@ -169,9 +178,10 @@ class _Folder:
     ) -> Any:
         """Call the convolution or dense layer of these weights."""
         is_separable = isinstance(call.layer, layers.SeparableConv1D | layers.SeparableConv2D)
-        name = f"{call.name}_{part}" if is_separable and part else call.name
+        is_further = bool(is_separable and part)
 
         def make() -> Any:
+            name = self._name(call, part) if is_further else call.name
             new: Any
             if kernel.ndim == 2:
                 new = layers.Dense(kernel.shape[1], name=name)
@@ -199,7 +209,7 @@ class _Folder:
                 left = dilation[0] * (layer.kernel_size[0] - 1)
                 pad = self.once(
                     call,
-                    lambda: layers.ZeroPadding2D(((0, 0), (left, 0)), name=f"{call.name}_causal"),
+                    lambda: layers.ZeroPadding2D(((0, 0), (left, 0)), name=self._name(call, "causal")),
                     "causal",
                 )
                 tensor, padding = pad(tensor), "valid"
@@ -211,14 +221,18 @@ class _Folder:
 
     def activated(self, call: Call, tensor: Any, activation: Any) -> Any:
         """Return the activation of a tensor, as a layer of its own."""
-        name = _name_of(activation)
+        name = activation_name(activation)
         if name == "linear":
             return tensor
         make = _activation_layer(activation)
         if make is None:
-            raise refused(call, "Use relu, relu6, leaky_relu, sigmoid or tanh.")
-        own_name = call.name if not isinstance(call.layer, KERNEL_LAYERS) else f"{call.name}_{name}"
-        return self.once(call, lambda: make(own_name), "activation")(tensor)
+            raise refused(call, "Use relu, relu6, leaky_relu, sigmoid or tanh, by name.")
+
+        def made() -> Any:
+            is_inside = isinstance(call.layer, KERNEL_LAYERS)
+            return make(self._name(call, name or activation.name) if is_inside else call.name)
+
+        return self.once(call, made, "activation")(tensor)
 
     def _lone_norm(self, call: Call, tensor: Any) -> Any:
         """Return a batch normalization with nothing to fold into, as a depthwise convolution of kernel 1."""
@@ -227,8 +241,8 @@ class _Folder:
         kernel = scale.reshape(1, 1, n_channels, 1)
         if self.rank(call.inputs[0]) != 2:
             return self._weighted(call, tensor, kernel, shift, {}, "depthwise")
-        up = self.once(call, lambda: layers.Reshape((1, 1, n_channels), name=f"{call.name}_up"), "up")
-        down = self.once(call, lambda: layers.Flatten(name=f"{call.name}_down"), "down")
+        up = self.once(call, lambda: layers.Reshape((1, 1, n_channels), name=self._name(call, "up")), "up")
+        down = self.once(call, lambda: layers.Flatten(name=self._name(call, "down")), "down")
         return down(self._weighted(call, up(tensor), kernel, shift, {}, "depthwise"))
 
 
@@ -259,17 +273,10 @@ def _affine(norm: Any, call: Call, rank: int) -> tuple[Array, Array]:
     return scale.astype(np.float32), shift.astype(np.float32)
 
 
-def _name_of(activation: Any) -> str:
-    """Return the name of an activation: a function, a layer or None."""
-    if activation is None:
-        return "linear"
-    return str(
-        getattr(activation, "__name__", None) or getattr(activation, "name", type(activation).__name__)
-    )
-
-
 def _activation_layer(activation: Any) -> Callable[[str], Any] | None:
     """Return what makes the layer of an activation under a name; None for one without an int8 form."""
+    if not is_of_its_kind(activation) and activation_name(activation) is None:
+        return None
     if isinstance(activation, layers.Activation):
         return _activation_layer(activation.activation)
     if isinstance(activation, layers.ReLU):
@@ -291,4 +298,4 @@ def _activation_layer(activation: Any) -> Callable[[str], Any] | None:
         "tanh": lambda name: layers.Activation("tanh", name=name),
         "softmax": lambda name: layers.Activation("softmax", name=name),
     }
-    return makers.get(_name_of(activation))
+    return makers.get(activation_name(activation) or "")

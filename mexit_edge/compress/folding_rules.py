@@ -9,6 +9,8 @@ import keras
 
 from mexit_edge.compress.flat_graph import Call
 from mexit_edge.errors import InputError
+from mexit_edge.models.int8_support import layer_suggestion
+from mexit_edge.models.join import SelectChannels, slices_of
 from mexit_edge.models.running_sum import RunningSum
 
 layers = keras.layers
@@ -32,15 +34,11 @@ class Folder(Protocol):
 
 Rule = Callable[[Folder, Call, list[Any]], Any]
 
+# Of layers that int8 operators do stand for: what they do not have is a fake quantization.
 _ADVICE = {
-    "LayerNormalization": "Use BatchNormalization, which folds into the layer before it.",
-    "GroupNormalization": "Use BatchNormalization, which folds into the layer before it.",
     "Normalization": "Normalise the windows before the network.",
     "Rescaling": "Normalise the windows before the network.",
-    "LSTM": "Use convolutions.",
-    "GRU": "Use convolutions.",
-    "SimpleRNN": "Use convolutions.",
-    "Bidirectional": "Use convolutions.",
+    **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional"), "Use convolutions."),
 }
 _OTHER_ADVICE = "Replace it, or quantize the network after training, without fake quantization."
 
@@ -48,9 +46,10 @@ _OTHER_ADVICE = "Replace it, or quantize the network after training, without fak
 def refused(call: Call, advice: str | None = None) -> InputError:
     """Return the error for a layer without a form that int8 kernels have."""
     kind = type(call.layer).__name__
+    advice = advice or _ADVICE.get(kind) or layer_suggestion(call.layer) or _OTHER_ADVICE
     return InputError(
         "`network` must consist of layers that fake quantization knows. Received: the layer "
-        f"{call.name!r} ({kind}). {advice or _ADVICE.get(kind, _OTHER_ADVICE)}"
+        f"{call.name!r} ({kind}). {advice}"
     )
 
 
@@ -162,6 +161,15 @@ def _running_sum(folder: Folder, call: Call, inputs: list[Any]) -> Any:
     return folder.once(call, lambda: RunningSum(call.layer.ratio, name=call.name))(inputs)
 
 
+def _select_channels(folder: Folder, call: Call, inputs: list[Any]) -> Any:
+    if folder.rank(call.inputs[0]) != 3:
+        raise refused(call, "Use it on (batch, time, channels).")
+    parts = [inputs[0][:, :, :, slice(*bounds)] for bounds in slices_of(call.layer.channels)]
+    if len(parts) == 1:
+        return parts[0]
+    return folder.once(call, lambda: layers.Concatenate(-1, name=call.name))(parts)
+
+
 def _two(kind: type) -> Rule:
     """Return the rule of an operator between two tensors, such as `a + b`."""
 
@@ -229,6 +237,7 @@ _RULES: dict[type, Rule] = {
     layers.LeakyReLU: _activation,
     layers.Softmax: _activation,
     RunningSum: _running_sum,
+    SelectChannels: _select_channels,
 }
 # Operators on Keras tensors have classes without public names.
 _OPERATIONS: dict[str, Rule] = {

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mexit_edge.compress.fake_quant import carries_ranges, fake_quants
 from mexit_edge.compress.folding import fold
+from mexit_edge.compress.provenance import fine_tuned
 from mexit_edge.compress.ranges import with_ranges
 from mexit_edge.compress.representative import representative_arrays, representative_sample
 from mexit_edge.errors import InputError
@@ -107,8 +108,7 @@ def _model_of(network: keras.Model, model: MultiExitModel) -> MultiExitModel:
     copy.perturbations = own
     for new, old in zip(copy.regime_state.variables, model.regime_state.variables, strict=True):
         new.assign(old)
-    regime = f"{model.provenance.regime}, {QUANTIZATION_AWARE}"
-    copy.provenance = model.provenance.model_copy(update={"regime": regime})
+    copy.provenance = fine_tuned(model.provenance, QUANTIZATION_AWARE)
     return copy
 
 

@@ -60,7 +60,6 @@ class _RangeSetter:
         self.moved: set[int] = set()
         self.maker_of = {call.output: call for call in graph.calls}
         self.made: dict[int, Any] = {}
-        self.names: set[str] = set()
         self.logits = self._tensors_of_logits()
 
     def result(self) -> keras.Model:
@@ -80,7 +79,7 @@ class _RangeSetter:
         if number not in self.on_steps:
             maker = self.maker_of.get(number)
             name = maker.name if maker else self.exact[number].name
-            range_ = FakeQuant(name=self._free_name(f"{name}_range"))
+            range_ = FakeQuant(name=self.graph.free_name(f"{name}_range"))
             self._put(number, range_(self.exact[number]), range_)
         return self.on_steps[number]
 
@@ -96,7 +95,7 @@ class _RangeSetter:
             self._mean(call)
         elif kind is layers.Activation:
             low, high = _FIXED[call.layer.activation.__name__]
-            fixed = FakeQuant(None, low, high, name=self._free_name(f"{call.name}_range"))
+            fixed = FakeQuant(None, low, high, name=self.graph.free_name(f"{call.name}_range"))
             self._put(output, fixed(self._layer(call)(self.quantized(call.inputs[0]))), fixed)
         elif kind is RunningSum:
             inputs = [self.quantized(number) for number in call.inputs]
@@ -179,7 +178,7 @@ class _RangeSetter:
         if range_ is not None and all(one is range_ for one in ranges):
             tensors = [self.on_steps[number] for number in call.inputs]
         else:
-            range_ = FakeQuant(name=self._free_name(f"{call.name}_range"))
+            range_ = FakeQuant(name=self.graph.free_name(f"{call.name}_range"))
             tensors = range_([self._before_joint_range(number, call) for number in call.inputs])
         self._put(call.output, self._layer(call)(tensors), range_)
         self.moved.add(call.output)
@@ -202,14 +201,6 @@ class _RangeSetter:
             self.made[id(call.layer)] = type(call.layer).from_config(call.layer.get_config())
             copy_random_state(self.made[id(call.layer)], call.layer)
         return self.made[id(call.layer)]
-
-    def _free_name(self, name: str) -> str:
-        """Return a name; a layer that is called again has another range for every call."""
-        free, number = name, 2
-        while free in self.names:
-            free, number = f"{name}_{number}", number + 1
-        self.names.add(free)
-        return free
 
     def _tensors_of_logits(self) -> set[int]:
         """Return the tensors that become outputs or parts of running sums as they are."""

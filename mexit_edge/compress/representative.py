@@ -30,13 +30,18 @@ def representative_sample(windows: Windows, n: int = N_REPRESENTATIVE, seed: int
         seed: of the choice.
 
     Raises:
-        InputError: there is no window, or all chosen ones are of one class of several.
+        InputError: there is no window, ``n`` is less than one per class, or all chosen windows are of one
+            class of several.
     """
     if not len(windows):
         raise InputError("`representative` must hold at least one window. Received: none.")
     rng = np.random.default_rng(seed)
     present = np.unique(windows.y[windows.labelled])
-    per_class = max(1, n // max(1, len(present)))
+    if not isinstance(n, int) or n < max(1, len(present)):
+        raise InputError(
+            f"`n` must be a whole number, at least one window per class ({len(present)}). Received: {n}."
+        )
+    per_class = n // max(1, len(present))
     chosen = [rng.permutation(np.flatnonzero(windows.y == label))[:per_class] for label in present]
     rest = max(0, n - sum(map(len, chosen)))
     chosen.append(rng.permutation(np.flatnonzero(~windows.labelled))[:rest])

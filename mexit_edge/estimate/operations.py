@@ -60,7 +60,7 @@ class _Count:
 Rule = Callable[[Graph, Operator, Mask | None], _Count]
 
 
-def operations(content: bytes) -> tuple[OperationCost, ...]:
+def operations(content: bytes | Graph) -> tuple[OperationCost, ...]:
     """Count every operator of a model, for a batch of 1.
 
     An output channel is constant when all its weights are zero (equal to the zero point, where there is one)
@@ -70,12 +70,12 @@ def operations(content: bytes) -> tuple[OperationCost, ...]:
     all channels count as live. `live_macs` is thus an upper bound of what a folding engine has to compute.
 
     Args:
-        content: a .tflite.
+        content: a .tflite, or its graph.
 
     Raises:
         InputError: the model holds an operator for which there is no rule; it is named.
     """
-    graph = Graph(content)
+    graph = content if isinstance(content, Graph) else Graph(content)
     constant: dict[int, Mask | None] = {}
     costs = []
     for operator in graph.operators:

@@ -8,11 +8,12 @@ from typing import Any
 
 import keras
 
-from mexit_edge.errors import InputError, unknown_name
+from mexit_edge.errors import unknown_name
 from mexit_edge.models.cnn import cnn
 from mexit_edge.models.dscnn import dscnn
 from mexit_edge.models.dscnn2d import dscnn2d
 from mexit_edge.models.msdnet import msdnet
+from mexit_edge.models.options import check_n_classes, check_options
 from mexit_edge.models.presets import PRESETS
 from mexit_edge.models.resnet import resnet
 from mexit_edge.models.tcn import tcn
@@ -44,11 +45,11 @@ def build(
         A functional model with a dict of outputs ``exit_01``, ``exit_02``, ...
 
     Raises:
-        InputError: no such backbone, preset or option, or fewer than two classes.
+        InputError: no such backbone, preset or option, fewer than two classes, or an option that is no size
+            of its kind.
     """
     check_preset(backbone, preset)
-    if n_classes < 2:
-        raise InputError(f"`n_classes` must be at least 2. Received: {n_classes}.")
+    check_n_classes(n_classes)
     builder = BACKBONES[backbone]
     known = [
         name for name, one in inspect.signature(builder).parameters.items() if one.kind is one.KEYWORD_ONLY
@@ -56,6 +57,7 @@ def build(
     for name in options:
         if name not in known:
             raise unknown_name("options", name, known)
+    check_options(backbone, options)
     return builder(sensor, n_classes, **{**PRESETS[backbone][preset], **options})
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 
-from mexit_edge.errors import InputError
 from mexit_edge.models.heads import with_exits
 from mexit_edge.models.layers import Convolution, convolution
 from mexit_edge.signals import Sensor
@@ -44,10 +43,8 @@ def cnn(
         A functional model with input "window" (batch, time, channels) and outputs ``exit_01``, ...
 
     Raises:
-        InputError: ``width`` is not positive, or no such kind of head.
+        InputError: no such kind of head.
     """
-    if not width > 0:
-        raise InputError(f"`width` must be positive. Received: {width}.")
     window = keras.Input(sensor.shape, name="window")
     features = _blocks(window, blocks, width)
     return with_exits("cnn", window, features, n_classes, head=head, cascade=cascade, dropout=dropout)

@@ -113,6 +113,11 @@ def int8_support(call: LayerCall) -> Int8Support:
     return _of_layer(call.layer, call)
 
 
+def layer_suggestion(layer: Any) -> str | None:
+    """Return what to use instead of a layer that blocks an int8 export; None where nothing is known."""
+    return next((_BLOCKING[kind][1] for kind in type(layer).__mro__ if kind in _BLOCKING), None)
+
+
 def _of_layer(layer: Any, call: LayerCall) -> Int8Support:
     if isinstance(layer, layers.RNN):
         return _of_recurrent(layer)
@@ -127,6 +132,8 @@ def _of_layer(layer: Any, call: LayerCall) -> Int8Support:
                 True, "one operator per time step", "Use the layer itself: Dense takes sequences as they are."
             )
         return inner
+    if isinstance(layer, keras.layers.Layer) and not _is_known_class(type(layer)):
+        return _unknown(type(layer).__name__)
     for kind in type(layer).__mro__:
         if kind in _BLOCKING:
             return Int8Support(False, *_BLOCKING[kind])
@@ -138,9 +145,31 @@ def _of_layer(layer: Any, call: LayerCall) -> Int8Support:
             "what it computes stands in Python code",
             "Use layers and `keras.ops`, or a registered layer, which a .keras file can hold.",
         )
+    if isinstance(layer, layers.ReLU):
+        return _of_relu(layer)
     if not isinstance(layer, keras.layers.Layer):
         return _of_operation(type(layer).__name__)
     return _of_activation(layer)
+
+
+def _is_known_class(kind: type) -> bool:
+    """Tell Keras' classes and those of this package from others, which may compute anything."""
+    return kind.__module__.partition(".")[0] in ("keras", "mexit_edge")
+
+
+def _of_relu(layer: Any) -> Int8Support:
+    """Judge a ReLU by its options: only some of them are an operator of TFLite."""
+    if layer.threshold:
+        return Int8Support(
+            False, "a threshold takes GREATER, which has no int8 form", "Use ReLU without `threshold`."
+        )
+    if layer.max_value is not None and layer.negative_slope:
+        return Int8Support(
+            False,
+            "a slope below zero with a largest value takes NEG, which has no int8 form",
+            "Use one of `max_value` and `negative_slope`.",
+        )
+    return Int8Support(True)
 
 
 def _of_recurrent(layer: Any) -> Int8Support:

@@ -11,6 +11,7 @@ from mexit_edge.errors import InputError, unknown_name
 from mexit_edge.models.layer_calls import input_name, layer_calls
 
 WINDOW = "window"
+LISTED_CHANNELS = 10
 
 
 @keras.saving.register_keras_serializable("mexit_edge")
@@ -74,8 +75,8 @@ def join_inputs(model: keras.Model, channels: Mapping[str, Sequence[int]]) -> ke
         models are opened.
 
     Raises:
-        InputError: the model is not functional or has one input; the inputs differ in time or are no
-            windows; or the channels do not fit the inputs.
+        InputError: the model is not functional or has one input; the inputs differ in time, have none that is
+            fixed, or are no windows; or the channels do not fit the inputs.
 
     Example:
         ```python
@@ -104,6 +105,11 @@ def _check_inputs(inputs: Mapping[str, Any]) -> None:
             f"`model` must have inputs (time, channels) of one length. Received: {shapes}. "
             "Resample or pad in front of the network."
         )
+    if any(None in shape for shape in shapes.values()):
+        raise InputError(
+            f"`model` must have inputs of a fixed length and number of channels. Received: {shapes}. "
+            "Build it for windows of one length."
+        )
 
 
 def _check_channels(channels: Mapping[str, Sequence[int]], inputs: Mapping[str, Any]) -> None:
@@ -125,9 +131,13 @@ def _check_channels(channels: Mapping[str, Sequence[int]], inputs: Mapping[str, 
                 f"Received: {list(chosen)}."
             )
     used = {index for chosen in channels.values() for index in chosen}
-    unused = sorted(set(range(max(used))) - used)
-    if unused:
+    n_unused = max(used) + 1 - len(used)
+    if n_unused:
+        # Among so many numbers this many are free; the largest channel itself may be a slip of any size.
+        first = [index for index in range(len(used) + LISTED_CHANNELS) if index not in used]
+        listed = ", ".join(map(str, first[: min(n_unused, LISTED_CHANNELS)]))
+        rest = f" and {n_unused - LISTED_CHANNELS} others" if n_unused > LISTED_CHANNELS else ""
         raise InputError(
             f"`channels` must give every channel from 0 to {max(used)} to an input. Received: none for "
-            f"{unused}. Leave such channels out of the windows."
+            f"{listed}{rest}. Leave such channels out of the windows."
         )

@@ -26,7 +26,7 @@ class LayerRow:
         cumulative_macs: of everything this output needs, itself included; None where unknown.
         share: `cumulative_macs` as a share of the network's; None where unknown.
         live_tensors: see `ExitCandidate`.
-        output: name of the network's output that this is; None where it is none.
+        outputs: names of the network's outputs that this is; several where they share a tensor.
         no_exit: why no exit can sit behind it; None where one can.
         int8: whether it becomes int8 operators.
     """
@@ -39,7 +39,7 @@ class LayerRow:
     cumulative_macs: int | None
     share: float | None
     live_tensors: int
-    output: str | None
+    outputs: tuple[str, ...]
     no_exit: str | None
     int8: Int8Support
 
@@ -57,9 +57,10 @@ def layer_table(network: keras.Model) -> tuple[LayerRow, ...]:
         InputError: it is no such network.
     """
     listed = layer_calls(network, "network")
-    outputs = listed.outputs if isinstance(listed.outputs, dict) else {}
-    named = {id(tensor): name for name, tensor in outputs.items()}
-    plain = {id(tensor): "output" for tensor in keras.tree.flatten(listed.outputs)}
+    if isinstance(listed.outputs, dict):
+        named = [(id(tensor), name) for name, tensor in sorted(listed.outputs.items())]
+    else:
+        named = [(id(tensor), "output") for tensor in keras.tree.flatten(listed.outputs)]
     counted: set[int] = set()
     rows = []
     for call, candidate in zip(listed.calls, candidates_of(listed), strict=True):
@@ -76,7 +77,7 @@ def layer_table(network: keras.Model) -> tuple[LayerRow, ...]:
                 cumulative_macs=candidate.cumulative_macs,
                 share=candidate.share,
                 live_tensors=candidate.live_tensors,
-                output=named.get(made, plain.get(made)),
+                outputs=tuple(name for tensor, name in named if tensor == made),
                 no_exit=candidate.reason,
                 int8=int8_support(call),
             )

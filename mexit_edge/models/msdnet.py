@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 
-from mexit_edge.errors import InputError
 from mexit_edge.models.heads import with_exits
 from mexit_edge.models.layers import Convolution, convolution
 from mexit_edge.signals import Sensor
@@ -53,17 +52,12 @@ def msdnet(
         A functional model with input "window" (batch, time, channels) and outputs ``exit_01``, ...
 
     Raises:
-        InputError: a size is not positive, or no such kind of head.
+        InputError: no such kind of head.
 
     Reference:
         Huang et al., "Multi-Scale Dense Networks for Resource Efficient Image Classification",
         arXiv 1703.09844.
     """
-    if min(scales, growth, kernel, *blocks) < 1:
-        raise InputError(
-            "`scales`, `growth`, `kernel` and the layers of `blocks` must be positive. "
-            f"Received: {scales}, {growth}, {kernel}, {list(blocks)}."
-        )
     window = keras.Input(sensor.shape, name="window")
     features = _blocks(window, stem, scales, growth, kernel, blocks)
     return with_exits("msdnet", window, features, n_classes, head=head, cascade=cascade, dropout=dropout)

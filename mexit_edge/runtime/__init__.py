@@ -4,8 +4,10 @@ from mexit_edge.runtime.engine_parity import (
     ROUNDING_STEPS,
     DifferingDecision,
     EngineParity,
+    GoldenParity,
     TensorParity,
     compare_engines,
+    verify_golden_tensors,
 )
 from mexit_edge.runtime.engines import ENGINES, LoadedModel, available_engines, open_model, reference_engine
 from mexit_edge.runtime.input import FixedPointArithmetic, InputQuantizer, fixed_point_affine
@@ -26,6 +28,7 @@ __all__ = [
     "EngineParity",
     "ExitParity",
     "FixedPointArithmetic",
+    "GoldenParity",
     "InputQuantizer",
     "LoadedModel",
     "Runtime",
@@ -41,4 +44,5 @@ __all__ = [
     "run_whole",
     "staged_against_whole",
     "verify_golden",
+    "verify_golden_tensors",
 ]

@@ -19,6 +19,7 @@ from mexit_edge.errors import InputError, unknown_name
 from mexit_edge.exits import Score, decide, make_score, passes
 from mexit_edge.runtime.engines import available_engines, reference_engine
 from mexit_edge.runtime.loop import NEVER, Runtime
+from mexit_edge.runtime.trial import try_bundle
 
 # Steps of int8 that the difference of two logits may move between engines that differ by rounding alone.
 ROUNDING_STEPS = 4
@@ -34,7 +35,7 @@ class TensorParity:
 
     Args:
         engine: name of the engine.
-        exit: name of the exit whose stage makes the tensor.
+        exit: name of the exit whose stage makes the tensor; for the window itself, of the first.
         tensor: its name in the manifest; the logits of the exit, or part of the boundary.
         windows: number of windows compared.
         elements: number of elements compared.
@@ -117,6 +118,53 @@ class EngineParity:
         return tuple(decision for decision in self.decisions if decision.steps > within)
 
 
+@dataclass(frozen=True)
+class GoldenParity:
+    """How the golden tensors compare with what a machine makes of the golden windows.
+
+    Args:
+        engine: that ran here: the one that made them, or what stands for it (`reference_engine`).
+        reference: the engine that made them.
+        tensors: one row per golden tensor.
+    """
+
+    engine: str
+    reference: str
+    tensors: tuple[TensorParity, ...]
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """Names of the tensors that differ, by more than rounding where another engine ran."""
+        allowed = 0 if self.engine == self.reference else ROUNDING_STEPS
+        return tuple(row.tensor for row in self.tensors if row.largest_difference > allowed)
+
+
+def verify_golden_tensors(bundle: Bundle) -> GoldenParity:
+    """Run the golden windows through every stage and compare all that the golden vectors hold.
+
+    Args:
+        bundle: with golden vectors.
+
+    Raises:
+        InputError: the bundle has none; or as for `Runtime`.
+    """
+    golden = bundle.golden
+    if golden is None:
+        raise InputError("`bundle` must hold golden vectors. Received: none. Make them with `make_golden`.")
+    engine = golden.reference if golden.reference in available_engines() else reference_engine()
+    made_by = {tensor.name: stage.exit for stage in bundle.manifest.stages for tensor in stage.outputs}
+    first = bundle.manifest.exits[0]
+    got = Runtime(bundle, engine).run_all_exits(golden.windows)
+    return GoldenParity(
+        engine,
+        golden.reference,
+        tuple(
+            TensorParity(engine, made_by.get(name, first), name, *_counted(got[name], expected))
+            for name, expected in golden.tensors.items()
+        ),
+    )
+
+
 def compare_engines(
     bundle: Bundle, windows: NDArray[Any], engines: Sequence[str] | None = None
 ) -> tuple[EngineParity, ...]:
@@ -126,7 +174,7 @@ def compare_engines(
     chain of stages, so that a difference in one stage shows in those that follow.
 
     Args:
-        bundle: what to run; try one from a file in a child process first (`runtime.trial`).
+        bundle: what to run.
         windows: (n, time, channels), int16 counts or float32 / float64 in the sensor's units.
         engines: names; None for all that this machine can run.
 
@@ -142,6 +190,7 @@ def compare_engines(
         engines = [name for name in available_engines() if name != reference]
     if unknown := [name for name in engines if name not in available_engines()]:
         raise unknown_name("engines", unknown[0], available_engines())
+    try_bundle(bundle, (reference, *engines))  # of a file: one child for all
     theirs = Runtime(bundle, reference)
     theirs.quantizer.check(windows, "windows", batch=True)
     if not len(windows):
@@ -196,6 +245,20 @@ def _logits(bundle: Bundle, tensors: dict[str, Int8]) -> Int8:
     return np.stack([tensors[stage.outputs[0].name] for stage in bundle.manifest.stages], axis=1)
 
 
+def _counted(got: Int8, expected: Int8) -> tuple[int, int, int, int, int]:
+    """Return windows, elements, differing windows, differing elements and the largest difference."""
+    n = len(expected)
+    difference = np.abs(got.reshape(n, -1).astype(np.int16) - expected.reshape(n, -1))
+    differs = difference > 0
+    return (
+        n,
+        difference.size,
+        int(differs.any(axis=1).sum()),
+        int(differs.sum()),
+        int(difference.max(initial=0)),
+    )
+
+
 class _Counts:
     """Sums over chunks of windows, per tensor that leaves a stage."""
 
@@ -208,11 +271,9 @@ class _Counts:
 
     def add(self, got: dict[str, Int8], expected: dict[str, Int8]) -> None:
         for name, sums in self._sums.items():
-            n = len(expected[name])
-            difference = np.abs(got[name].astype(np.int16) - expected[name]).reshape(n, -1)
-            found = (n, difference.size, (difference > 0).any(axis=1).sum(), (difference > 0).sum())
-            sums[:4] = [total + int(more) for total, more in zip(sums, found, strict=False)]
-            sums[4] = max(sums[4], int(difference.max()))
+            *found, largest = _counted(got[name], expected[name])
+            sums[:4] = [total + more for total, more in zip(sums, found, strict=False)]
+            sums[4] = max(sums[4], largest)
 
     def rows(self, engine: str) -> tuple[TensorParity, ...]:
         return tuple(

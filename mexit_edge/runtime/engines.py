@@ -204,7 +204,7 @@ class TflmModel(LoadedModel):
 
     TFLM trusts its input and may crash the process on a damaged file. LiteRT, which verifies a file's
     structure, opens each one first, in this process. What only TFLM trips over is not guarded here;
-    a bundle from a file is tried in a child process first (`runtime.trial`).
+    the stages of a bundle from a file are tried in a child process first (`runtime.trial`).
 
     Args:
         content: a .tflite.

@@ -10,11 +10,8 @@ from collections.abc import Mapping
 
 from mexit_edge.errors import InputError
 from mexit_edge.tflite import Graph, Operator
+from mexit_edge.tflite.audit import WEIGHTED
 
-# Operators whose filter and bias, at places 1 and 2, TFLM takes with a scale per channel.
-PER_CHANNEL = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
-# The filter of this one stands at place 1 and its bias at place 3.
-TRANSPOSED = {"TRANSPOSE_CONV"}
 QUANTIZED = {"INT8", "UINT8", "INT16"}
 
 
@@ -81,7 +78,7 @@ def refuse_for_reference(graph: Graph) -> None:
 
 def _type_reason(graph: Graph, operator: Operator) -> str | None:
     """Return why TFLM would run an operator wrongly or not at all, or None."""
-    weights = [place for place in _weight_places(operator) if place < len(operator.inputs)]
+    weights = WEIGHTED.get(operator.name, ())
     for place, index in enumerate(operator.inputs):
         if index < 0:
             continue
@@ -116,12 +113,6 @@ def _value_reason(graph: Graph, operator: Operator) -> str | None:
         if not padding.is_constant or graph.constant(operator.inputs[2]).any():
             return "which pads with 0 in place of the zero point. Convert with a static batch of 1."
     return None
-
-
-def _weight_places(operator: Operator) -> tuple[int, ...]:
-    if operator.name in PER_CHANNEL:
-        return (1, 2)
-    return (1, 3) if operator.name in TRANSPOSED else ()
 
 
 def _n_scales(graph: Graph, index: int) -> int:

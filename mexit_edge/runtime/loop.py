@@ -15,7 +15,7 @@ from mexit_edge.errors import InputError
 from mexit_edge.exits import Score, make_score, passes
 from mexit_edge.runtime.engines import LoadedModel, open_stage
 from mexit_edge.runtime.input import InputQuantizer
-from mexit_edge.runtime.trial import try_in_child
+from mexit_edge.runtime.trial import try_bundle
 
 CHUNK = 4096  # windows whose boundary tensors `infer_batch` keeps at a time
 NEVER = 1 << 31  # a threshold above every integer score
@@ -79,7 +79,8 @@ class Runtime:
         engine: one of `mexit_edge.runtime.ENGINES`.
 
     Raises:
-        InputError: the bundle is not whole, the engine is unknown or refuses a stage.
+        InputError: the bundle is not whole, the engine is unknown or refuses a stage, or does not survive
+            one of a bundle that was read from a file (`runtime.trial`).
         MissingExtraError: the engine is not installed.
 
     Example:
@@ -91,9 +92,8 @@ class Runtime:
     def __init__(self, bundle: Bundle | str | Path, engine: str = "litert-xnnpack") -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         self.engine = engine
-        if not isinstance(bundle, Bundle):
-            # A bundle from a file may be anybody's, and an engine may crash on what it does not expect.
-            try_in_child(self.bundle.stages, (engine,))
+        # A bundle from a file may be anybody's, and an engine may crash on what it does not expect.
+        try_bundle(self.bundle, (engine,))
         manifest = self.bundle.manifest
         self.quantizer = InputQuantizer(manifest)
         policy = manifest.policy

@@ -42,15 +42,15 @@ def run_stages(stages: Sequence[CutStage], inputs: Mapping[str, Array], engine: 
 
     Args:
         stages: in order.
-        inputs: (n, ...) per input of the model, of the type that the model takes.
+        inputs: (n, ...) per input of the model, of the type that the model takes. The n windows take the
+            place of a leading batch of 1; a tensor without one gets a new leading axis.
         engine: one of `mexit_edge.runtime.ENGINES`.
 
     Returns:
         Every tensor that crosses a border by name, (n, ...): inputs, boundaries and outputs.
 
     Raises:
-        InputError: an input is missing, of another shape or type, the engine refuses a stage, or an input of
-            a stage has no leading batch of 1.
+        InputError: an input is missing, of another shape or type, or the engine refuses a stage.
         MissingExtraError: the engine is not installed.
     """
     live = dict(inputs)
@@ -58,7 +58,8 @@ def run_stages(stages: Sequence[CutStage], inputs: Mapping[str, Array], engine: 
         for name, tensor in stage.inputs:
             check_input(live.get(name), name, tensor)
         model = open_model(engine, stage.content)
-        results = run_each(model, [live[name] for name, _ in stage.inputs])
+        shapes = [tensor.shape for _, tensor in stage.inputs]
+        results = run_each(model, [live[name] for name, _ in stage.inputs], shapes)
         live |= {name: values for (name, _), values in zip(stage.outputs, results, strict=True)}
     return live
 
@@ -82,38 +83,54 @@ def run_whole(content: bytes, inputs: Mapping[str, Array], engine: str) -> dict[
     names = tensor_names(graph)
     for index in graph.inputs:
         check_input(inputs.get(names[index]), names[index], graph.tensors[index])
-    results = run_each(open_model(engine, content), [inputs[names[index]] for index in graph.inputs])
+    shapes = [graph.tensors[index].shape for index in graph.inputs]
+    results = run_each(open_model(engine, content), [inputs[names[index]] for index in graph.inputs], shapes)
     return {names[index]: values for index, values in zip(graph.outputs, results, strict=True)}
 
 
-def run_each(model: LoadedModel, inputs: Sequence[Array]) -> list[Array]:
+def run_each(model: LoadedModel, inputs: Sequence[Array], shapes: Sequence[tuple[int, ...]]) -> list[Array]:
     """Return the outputs of a model, (n, ...) each, for inputs (n, ...), one window at a time.
 
     Unlike `LoadedModel.run_batch`, no engine computes several windows at once: kernels may round a batch
-    otherwise, and a foreign model need not stand one.
+    otherwise, and a foreign model need not stand one, or have a batch at all.
+
+    Args:
+        model: opened in an engine.
+        inputs: per input, n windows of `window_shape`.
+        shapes: of the model's inputs.
     """
-    return LoadedModel.run_batch(model, inputs)
+    rows: list[list[Array]] = [[] for _ in range(model.n_outputs)]
+    for index in range(len(inputs[0])):
+        for place, (values, shape) in enumerate(zip(inputs, shapes, strict=True)):
+            model.set_input(place, values[index].reshape(shape))
+        model.invoke()
+        for place, row in enumerate(rows):
+            value = model.get_output(place)
+            row.append(value.reshape(window_shape(value.shape)))
+    return [np.stack(row) for row in rows]
+
+
+def window_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of one window of a tensor: without its leading batch of 1, if it has one."""
+    return shape[1:] if shape[:1] == (1,) else shape
 
 
 def check_input(values: Array | None, name: str, tensor: Tensor) -> None:
     """Refuse what does not fit an input.
 
     Raises:
-        InputError: it is missing, or of another shape or type; or the tensor has no leading batch of 1.
+        InputError: it is missing, or of another shape or type.
     """
-    if tensor.shape[:1] != (1,):
-        raise InputError(
-            f"`{name}` must have a leading batch of 1. Received: shape {tensor.shape}. "
-            "Convert the network with a static batch of 1."
-        )
+    shape = window_shape(tensor.shape)
     if (
         values is None
         or values.dtype != tensor.numpy_dtype
-        or values.shape[1:] != tensor.shape[1:]
+        or not values.ndim
+        or values.shape[1:] != shape
         or not len(values)
     ):
         found = "none" if values is None else f"{values.dtype} of shape {values.shape}"
-        expected = ", ".join(map(str, ("n", *tensor.shape[1:])))
+        expected = ", ".join(map(str, ("n", *shape)))
         raise InputError(
             f"`inputs` must hold {name} as {tensor.dtype} of shape ({expected}) with at least one window. "
             f"Received: {found}."
@@ -140,7 +157,7 @@ def random_inputs(content: bytes, n: int, seed: int = 0) -> dict[str, Array]:
         dtype = tensor.numpy_dtype
         if dtype is None:
             raise InputError(f"inputs must be plain numbers. Received: {names[index]}, {tensor.dtype}.")
-        shape = (n, *tensor.shape[1:])
+        shape = (n, *window_shape(tensor.shape))
         if dtype.kind == "f":
             made[names[index]] = rng.standard_normal(shape).astype(dtype)
         elif dtype.itemsize > 2 or dtype.kind == "b":

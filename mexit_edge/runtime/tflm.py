@@ -9,6 +9,7 @@ from typing import Any
 from mexit_edge.errors import InputError, RunError
 from mexit_edge.runtime.guards import refuse_for_tflm
 from mexit_edge.runtime.native import CaughtStderr
+from mexit_edge.runtime.trial import try_in_child
 from mexit_edge.tflite import Graph
 
 ARENA_START = 1 << 18
@@ -48,7 +49,8 @@ def open_interpreter(content: bytes) -> Any:
 def arena_bytes(content: bytes) -> int | None:
     """Return the tensor arena that TFLM needs for a model, in bytes, as it reports on this 64-bit host.
 
-    A 32-bit microcontroller needs less, because the persistent part holds pointers.
+    A 32-bit microcontroller needs less, because the persistent part holds pointers. The file may be
+    anybody's: it is tried in a child process, and LiteRT opens it first.
 
     Returns:
         The memory in use once the model is open, which is the smallest arena that works wherever the
@@ -56,9 +58,21 @@ def arena_bytes(content: bytes) -> int | None:
         hundred bytes more for a moment. None where TFLM is not installed.
 
     Raises:
-        InputError: TFLM cannot run the model.
-        RunError: TFLM does not say, or cannot because this process has no standard error.
+        InputError: LiteRT or TFLM cannot run the model, or an engine does not survive it.
+        RunError: TFLM does not say, or cannot because this process has no standard error; or as for
+            `try_in_child`.
     """
+    if find_spec("tflite_micro") is None:
+        return None
+    from mexit_edge.runtime.engines import open_model
+
+    try_in_child([content], ["tflm"])
+    open_model("tflm", content)
+    return own_arena_bytes(content)
+
+
+def own_arena_bytes(content: bytes) -> int | None:
+    """Return what `arena_bytes` does, for a model that was made in this process: it is opened untried."""
     if find_spec("tflite_micro") is None:
         return None
     interpreter = open_interpreter(content)

@@ -5,7 +5,8 @@ from mexit_edge.tflite.batch import batchable
 from mexit_edge.tflite.cut import CutStage, cut_at, cut_at_exits, cut_at_positions, cut_into
 from mexit_edge.tflite.extract import mended, strip
 from mexit_edge.tflite.graph import Graph, Operator, Tensor
-from mexit_edge.tflite.names import tensor_names
+from mexit_edge.tflite.liveness import alive_after
+from mexit_edge.tflite.names import short_name, tensor_names
 from mexit_edge.tflite.phone import phone_bundle, phone_model
 from mexit_edge.tflite.points import CutPoint, cut_points
 
@@ -15,6 +16,7 @@ __all__ = [
     "Graph",
     "Operator",
     "Tensor",
+    "alive_after",
     "audit",
     "audit_int8",
     "batchable",
@@ -27,6 +29,7 @@ __all__ = [
     "mended",
     "phone_bundle",
     "phone_model",
+    "short_name",
     "strip",
     "tensor_names",
 ]

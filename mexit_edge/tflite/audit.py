@@ -9,10 +9,15 @@ from mexit_edge.errors import InputError
 from mexit_edge.tflite.graph import Graph, Operator
 
 # Shape arithmetic may be carried by int32 tensors; these operators only move data.
-SHAPE_OPERATORS = {"SHAPE", "STRIDED_SLICE", "PACK"}
+SHAPE_ARITHMETIC = {"SHAPE", "STRIDED_SLICE", "PACK"}
 CONVERSIONS = {"QUANTIZE", "DEQUANTIZE"}
-# Operators with a filter at place 1 and a bias at place 2.
-WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+# Operator -> at which of its inputs filter and bias stand; each may have a scale per channel.
+WEIGHTED = {
+    "CONV_2D": (1, 2),
+    "DEPTHWISE_CONV_2D": (1, 2),
+    "FULLY_CONNECTED": (1, 2),
+    "TRANSPOSE_CONV": (1, 3),
+}
 # Type of the activations -> types that a bias may have beside them.
 BIASES = {"INT8": {"INT32"}, "INT16": {"INT32", "INT64"}}
 # Operator -> what to use in place of the layer that makes it.
@@ -20,7 +25,7 @@ SUGGESTIONS = {
     "CAST": "input windows of float32",
     "CUMSUM": "a convolution",
     "DIV": "a multiplication",
-    "ELU": "`relu`",
+    "ELU": "`relu` or `leaky_relu`",
     "Erf": "`relu`",
     "GREATER": "`relu`",
     "HARD_SWISH": "`relu`",
@@ -103,7 +108,7 @@ def _first_fault(graph: Graph, activations: str, float_ends: bool) -> _Fault | N
     """
     shore = None
     for operator in graph.operators:
-        if operator.name in SHAPE_OPERATORS or (float_ends and _is_end(graph, operator)):
+        if operator.name in SHAPE_ARITHMETIC or (float_ends and _is_end(graph, operator)):
             continue
         fault = _activation_fault(graph, operator, activations) or _weight_fault(graph, operator, activations)
         if fault is not None and operator.name not in CONVERSIONS:
@@ -138,7 +143,7 @@ def _activation_fault(graph: Graph, operator: Operator, activations: str) -> _Fa
 def _weight_fault(graph: Graph, operator: Operator, activations: str) -> _Fault | None:
     if operator.name not in WEIGHTED:
         return None
-    for place, allowed in ((1, {"INT8"}), (2, BIASES[activations])):
+    for place, allowed in zip(WEIGHTED[operator.name], ({"INT8"}, BIASES[activations]), strict=True):
         index = operator.inputs[place] if place < len(operator.inputs) else -1
         if index >= 0 and graph.tensors[index].is_constant and graph.tensors[index].dtype not in allowed:
             tensor = graph.tensors[index]

@@ -7,7 +7,8 @@ import copy
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from mexit_edge.tflite.graph import Graph, serialize
+from mexit_edge.tflite.flatbuffer import serialize
+from mexit_edge.tflite.graph import Graph
 
 
 def batchable(content: bytes) -> bytes:

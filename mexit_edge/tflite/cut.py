@@ -16,9 +16,10 @@ from mexit_edge.errors import InputError
 from mexit_edge.tflite.checks import refuse_uncuttable
 from mexit_edge.tflite.extract import extract
 from mexit_edge.tflite.graph import Graph, Tensor
+from mexit_edge.tflite.liveness import needed_operators
 from mexit_edge.tflite.names import bundle_input_names, find_tensor, tensor_names
 from mexit_edge.tflite.plan import StagePlan, ancestors, plan_stages
-from mexit_edge.tflite.points import MAX_LIVE, most_even, needed_operators, points_of
+from mexit_edge.tflite.points import MAX_LIVE, most_even, points_of
 
 _OWN = "an operator of their own. Received: "
 _TAKEN = ", which earlier ones compute already, or none does. Put them in the order in which they run."
@@ -63,6 +64,11 @@ def cut_at_exits(content: bytes, exits: Sequence[str], *, keep_names: bool = Fal
             model has dynamic shapes or keeps a state, or as for `Graph`.
     """
     graph = Graph(content)
+    if not graph.signature_outputs:
+        raise InputError(
+            "`exits` need a signature of the file, which names its outputs. Received: a file without one. "
+            "Cut it at tensors instead: `mexit cut --at`, or `tflite.cut_at`."
+        )
     missing = [name for name in exits if name not in graph.signature_outputs]
     if missing or not exits:
         raise InputError(
@@ -99,8 +105,8 @@ def cut_at(content: bytes, tensors: Sequence[str | int], *, keep_names: bool = F
 
     Args:
         content: a .tflite.
-        tensors: names as in the file or its signature, or indices as ``12`` or ``"#12"``, in the order in
-            which they are to be computed.
+        tensors: names as in the file or its signature, or what stands before the first ``;`` of one, or
+            indices as ``12`` or ``"#12"``, in the order in which they are to be computed.
         keep_names: as for `cut_at_exits`.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -12,11 +13,10 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from mexit_edge.errors import InputError
-from mexit_edge.tflite.flatbuffer import parse as parse
-from mexit_edge.tflite.flatbuffer import refuse_unsound, text
-from mexit_edge.tflite.flatbuffer import serialize as serialize
+from mexit_edge.tflite.flatbuffer import parse, refuse_unsound, text
 from mexit_edge.tflite.verify import damaged
 
+MAX_SIGNATURES = 64
 _OP_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 _TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
 _NUMPY_TYPES = {
@@ -70,7 +70,7 @@ class Operator:
 
     Args:
         index: place in the subgraph, in order of execution.
-        name: name in the TFLite schema, for example ``"CONV_2D"``, or the custom operator's own.
+        name: name in the TFLite schema, for example ``"CONV_2D"``; ``"custom:NAME"`` of a custom operator.
         inputs: tensor indices, -1 for an optional one that is absent.
         outputs: tensor indices.
         options: the operator's options of the TFLite schema's object form, or None.
@@ -96,15 +96,48 @@ class Graph:
     """
 
     def __init__(self, content: bytes) -> None:
-        self.model = parse(content)
-        subgraphs = self.model.subgraphs or []
-        if not subgraphs:
-            raise damaged("no subgraph")
-        if len(subgraphs) != 1:
-            raise InputError(
-                f"a model must hold one subgraph, without control flow. Received: {len(subgraphs)} subgraphs."
+        model = parse(content)
+        n_subgraphs = len(model.subgraphs or [])
+        if n_subgraphs > 1:
+            keys = _signature_keys(model)
+            found = (
+                f"with the signatures {', '.join(keys.values())}. Use the model that these parts were made "
+                "of; `mexit inspect` lists the parts themselves"
+                if keys
+                else "which only control flow (IF, WHILE) or variables need. Convert the network without them"
             )
-        self.subgraph = subgraphs[0]
+            raise InputError(f"a model must hold one subgraph. Received: {n_subgraphs} subgraphs, {found}.")
+        self._open(model)
+
+    @classmethod
+    def of_signatures(cls, content: bytes) -> dict[str, Graph]:
+        """Return the graph of every signature of a file whose subgraphs have one each, as phone.tflite.
+
+        Args:
+            content: a whole .tflite file.
+
+        Returns:
+            Signature key -> graph, in the order of the subgraphs; nothing for a file of another kind.
+
+        Raises:
+            InputError: as for the constructor.
+        """
+        model = parse(content)
+        graphs = {}
+        for place, key in _signature_keys(model).items():
+            part = copy.copy(model)
+            part.subgraphs = [model.subgraphs[place]]
+            part.signatureDefs = [one for one in model.signatureDefs if one.subgraphIndex == place]
+            graphs[key] = cls.__new__(cls)
+            graphs[key]._open(part)
+        return graphs
+
+    def _open(self, model: Any) -> None:
+        """Take the model's one subgraph."""
+        if not model.subgraphs:
+            raise damaged("no subgraph")
+        self.model = model
+        self.subgraph = model.subgraphs[0]
         refuse_unsound(self.model, self.subgraph)
 
     @cached_property
@@ -189,7 +222,10 @@ class Graph:
     def _operator(self, index: int, raw: Any) -> Operator:
         code = self.model.operatorCodes[raw.opcodeIndex]
         number = max(code.builtinCode, code.deprecatedBuiltinCode)
-        name = text(code.customCode) if code.customCode else _OP_NAMES.get(number, str(number))
+        # Engines look at a custom name only where the code is CUSTOM: elsewhere it may say anything.
+        name = _OP_NAMES.get(number, str(number))
+        if number == schema.BuiltinOperator.CUSTOM:
+            name = f"custom:{text(code.customCode)}"
         return Operator(
             index=index,
             name=name,
@@ -197,3 +233,11 @@ class Graph:
             outputs=tuple(int(tensor) for tensor in raw.outputs),
             options=raw.builtinOptions,
         )
+
+
+def _signature_keys(model: Any) -> dict[int, str]:
+    """Return subgraph -> key of its signature where every subgraph has just one, with a key of its own."""
+    signatures = sorted(model.signatureDefs or [], key=lambda one: int(one.subgraphIndex))
+    keys = {int(one.subgraphIndex): text(one.signatureKey) for one in signatures}
+    whole = list(keys) == list(range(len(model.subgraphs or []))) and len(signatures) == len(keys)
+    return keys if whole and len(set(keys.values())) == len(keys) <= MAX_SIGNATURES else {}

@@ -43,7 +43,7 @@ def phone_bundle(bundle: Bundle) -> bytes:
 
     Example:
         ```python
-        bundle.save("tflite_models/hapt", phone=phone_bundle(bundle))
+        bundle.with_phone(phone_bundle(bundle)).save("tflite_models/hapt")
         ```
     """
     return _merged(

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from mexit_edge.errors import InputError
 from mexit_edge.tflite.checks import refuse_uncuttable
 from mexit_edge.tflite.graph import Graph, Tensor
-from mexit_edge.tflite.plan import VIEWS, ancestors, reads
+from mexit_edge.tflite.liveness import alive_after, needed_operators
+from mexit_edge.tflite.plan import VIEWS
 
 MAX_LIVE = 3
 
@@ -54,15 +55,10 @@ def points_of(graph: Graph, max_live: int) -> tuple[CutPoint, ...]:
     """See `cut_points`."""
     if max_live < 1:
         raise InputError(f"`max_live` must be at least 1. Received: {max_live}.")
-    needed = needed_operators(graph)
-    fixed = set(graph.outputs)
-    last_read = _last_reads(graph, needed, fixed)
-    live: set[int] = {index for index in graph.inputs if index in last_read}
+    alive = alive_after(graph)
     points = []
-    for index, following in pairwise(needed):
-        operator = graph.operators[index]
-        live.update(tensor for tensor in operator.outputs if tensor in last_read)
-        live = {tensor for tensor in live if last_read[tensor] > index}
+    for index, following in pairwise(needed_operators(graph)):
+        operator, live = graph.operators[index], alive[index]
         if operator.name not in VIEWS and len(live) <= max_live:
             points.append(
                 CutPoint(
@@ -72,11 +68,6 @@ def points_of(graph: Graph, max_live: int) -> tuple[CutPoint, ...]:
                 )
             )
     return tuple(points)
-
-
-def needed_operators(graph: Graph) -> list[int]:
-    """Return the operators that the model's outputs need, in order of execution."""
-    return sorted(ancestors(graph, graph.outputs, lambda operator, tensor: True))
 
 
 def most_even(points: Sequence[CutPoint], macs: Sequence[int], n: int) -> tuple[int, ...]:
@@ -137,20 +128,3 @@ def _lightest(before: NDArray[np.int64], elements: NDArray[np.int64], n: int, la
     for origin in reversed(origins):
         places.append(int(origin[places[-1]]))
     return places[-2:0:-1]
-
-
-def _last_reads(graph: Graph, needed: Sequence[int], fixed: set[int]) -> dict[int, int]:
-    """Return per tensor the last operator that reads it, by way of views or not."""
-    last: dict[int, int] = {}
-    for index in needed:
-        if graph.operators[index].name in VIEWS and not fixed & set(graph.operators[index].outputs):
-            continue
-        own = {index}
-        behind = ancestors(
-            graph,
-            graph.activations(graph.operators[index]),
-            lambda operator, tensor: graph.operators[operator].name in VIEWS and tensor not in fixed,
-        )
-        for tensor in reads(graph, sorted(own | behind)):
-            last[tensor] = index
-    return last

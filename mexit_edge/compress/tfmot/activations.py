@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import keras
-
+from mexit_edge.compress.activation_names import activation_name
 from mexit_edge.errors import InputError
 
 Call = Callable[[Any], Any]
@@ -18,6 +17,14 @@ def no_such_option(layer: Any, option: str, value: object) -> InputError:
         f"`network` must keep to options that tf_keras has. Received: {option}={value!r} in the layer "
         f"{layer.name!r} ({type(layer).__name__})."
     )
+
+
+def part_of(name: str, part: str) -> str:
+    """Return the name of a layer that is made beside the one of a name.
+
+    With a dot, which no layer's own name has over there: so it is not the name of any other.
+    """
+    return f"{name}.{part}"
 
 
 def _hard_sigmoid(k: Any, name: str) -> tuple[Call, ...]:
@@ -55,12 +62,10 @@ def activation_of(layer: Any, k: Any, name: str) -> tuple[str, tuple[Call, ...]]
     Raises:
         InputError: tf_keras has no such activation.
     """
-    function = getattr(layer, "activation", None) or keras.activations.linear
-    activation = getattr(function, "__name__", type(function).__name__)
-    if getattr(keras.activations, activation, None) is not function:
-        raise no_such_option(layer, "activation", activation)
+    function = getattr(layer, "activation", None)
+    activation = activation_name(function)
     if activation in _SAME_ACTIVATIONS:
         return _SAME_ACTIVATIONS[activation], ()
     if activation in _BUILT_ACTIVATIONS:
-        return "linear", _BUILT_ACTIVATIONS[activation](k, f"{name}_{activation}")
-    raise no_such_option(layer, "activation", activation)
+        return "linear", _BUILT_ACTIVATIONS[activation](k, part_of(name, activation))
+    raise no_such_option(layer, "activation", getattr(function, "__name__", type(function).__name__))

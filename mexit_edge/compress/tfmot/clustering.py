@@ -49,7 +49,7 @@ def cluster(
 
     Returns:
         A network of the same kind, with the same architecture and names; a `MultiExitModel` has to be
-        compiled before it learns on.
+        compiled before it learns on, and its provenance says ``clustered 16``.
 
     Raises:
         InputError: an argument is out of range, a layer with a kernel is frozen or unknown to tf_keras, or
@@ -59,7 +59,7 @@ def cluster(
     Reference:
         Han, Mao and Dally, "Deep Compression", arXiv 1510.00149 (weight sharing).
     """
-    if isinstance(clusters, bool) or clusters != int(clusters) or clusters < 3:
+    if isinstance(clusters, bool) or not isinstance(clusters, int | np.integer) or clusters < 3:
         raise InputError(f"`clusters` must be a whole number of at least 3. Received: {clusters}.")
     settings = FineTuning(
         epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed, verbose=verbose
@@ -70,7 +70,7 @@ def cluster(
         task.bridged.twin, clone_function=lambda layer: _wrapped(layer, tools, int(clusters))
     )
     task.fine_tune(wrapped)
-    return task.result(tools.strip_clustering(wrapped))
+    return task.result(tools.strip_clustering(wrapped), f"clustered {clusters}")
 
 
 def _wrapped(layer: Any, tools: Any, clusters: int) -> Any:
@@ -81,11 +81,6 @@ def _wrapped(layer: Any, tools: Any, clusters: int) -> Any:
     values = kernel.numpy()
     if len(np.unique(values)) <= clusters:
         return layer
-    if not layer.trainable:
-        raise InputError(
-            "`network` must have no frozen layer with a kernel. "
-            f"Received: {layer.name!r}. Set `layer.trainable = True` before."
-        )
     # Only the experimental form knows zeros; it is not to be reached as an attribute of its package.
     experimental = import_module(
         "tensorflow_model_optimization.python.core.clustering.keras.experimental.cluster"

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
+from mexit_edge.compress.provenance import fine_tuned
 from mexit_edge.compress.tfmot.bridge import Bridged, bridge
 from mexit_edge.compress.tfmot.extra import load_extra
 from mexit_edge.errors import InputError
@@ -48,8 +49,9 @@ class FineTuning:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"`{name}` must be at least 1. Received: {getattr(self, name)}.")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise InputError(f"`{name}` must be a whole number of at least 1. Received: {value}.")
         if not 0 < self.learning_rate < inf:
             raise InputError(f"`learning_rate` must be positive and finite. Received: {self.learning_rate}.")
 
@@ -108,12 +110,17 @@ class Task:
                 verbose=settings.verbose,
             )
 
-    def result(self, twin: Any) -> Any:
-        """Return a copy of what was given, of the same kind, with a twin's weights."""
-        network = self.bridged.back(twin)
-        return self._model(network) if isinstance(self.given, MultiExitModel) else network
+    def result(self, twin: Any, how: str) -> Any:
+        """Return a copy of what was given, of the same kind, with a twin's weights.
 
-    def _model(self, network: keras.Model) -> MultiExitModel:
+        Args:
+            twin: fine-tuned.
+            how: what was done to it, for the provenance.
+        """
+        network = self.bridged.back(twin)
+        return self._model(network, how) if isinstance(self.given, MultiExitModel) else network
+
+    def _model(self, network: keras.Model, how: str) -> MultiExitModel:
         given = self.given
         regime = given.regime.get_config()
         model = MultiExitModel(
@@ -126,7 +133,7 @@ class Task:
         )
         # None after loading a model whose perturbations were objects: they are asked for again.
         model.perturbations = given.perturbations
-        model.provenance = given.provenance
+        model.provenance = fine_tuned(given.provenance, how)
         self._provenance.set_model(model)
         self._provenance.on_train_batch_end(0)
         for epoch in range(self.settings.epochs):

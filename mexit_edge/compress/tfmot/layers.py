@@ -12,8 +12,10 @@ from typing import Any
 
 import keras
 
-from mexit_edge.compress.tfmot.activations import Call, activation_of, no_such_option
+from mexit_edge.compress.layer_kinds import is_of_its_kind
+from mexit_edge.compress.tfmot.activations import Call, activation_of, no_such_option, part_of
 from mexit_edge.errors import InputError
+from mexit_edge.models.join import SelectChannels
 from mexit_edge.models.running_sum import RunningSum
 
 
@@ -50,9 +52,7 @@ def translate(layer: Any, tf_keras: Any, name: str, rank: int) -> Translated:
         InputError: there is nothing that stands for such a layer, or for one of its options; by name.
     """
     rule = next((_RULES[kind] for kind in type(layer).__mro__ if kind in _RULES), None)
-    # A layer of one's own may do anything in `call`, whatever it inherits from.
-    known = type(layer).__module__.startswith("keras.") or isinstance(layer, RunningSum)
-    if rule is None or not known:
+    if rule is None or not is_of_its_kind(layer):
         raise InputError(
             "`network` must consist of layers that the bridge to tf_keras knows. Received: the layer "
             f"{layer.name!r} ({type(layer).__name__}). Known: {', '.join(known_layers())}."
@@ -86,7 +86,8 @@ def _convolution(layer: Any, k: Any, name: str, rank: int) -> Translated:
     before: tuple[Call, ...] = ()
     padding = layer.padding
     if padding == "causal":
-        before = (k.ZeroPadding2D(((0, 0), (dilation[1] * (kernel[1] - 1), 0)), name=f"{name}_causal"),)
+        edge = (dilation[1] * (kernel[1] - 1), 0)
+        before = (k.ZeroPadding2D(((0, 0), edge), name=part_of(name, "causal")),)
         padding = "valid"
     strides = _high(layer.strides, flat)
     options = {
@@ -192,9 +193,15 @@ def _reshape(layer: Any, k: Any, name: str, rank: int) -> Translated:
 def _running_sum(layer: Any, k: Any, name: str, rank: int) -> Translated:
     import tensorflow as tf
 
-    constant = k.Lambda(tf.stop_gradient, name=f"{name}_constant")
-    scaled, total = k.Rescaling(layer.ratio, name=f"{name}_scaled"), k.Add(name=name)
+    constant = k.Lambda(tf.stop_gradient, name=part_of(name, "constant"))
+    scaled, total = k.Rescaling(layer.ratio, name=part_of(name, "scaled")), k.Add(name=name)
     return Translated((lambda both: total([both[0], scaled(constant(both[1]))]),))
+
+
+def _select_channels(layer: Any, k: Any, name: str, rank: int) -> Translated:
+    import tensorflow as tf
+
+    return Translated((lambda window: tf.gather(window, layer.channels, axis=-1),))
 
 
 def _one(make: Callable[[Any, Any, str, int], Any]) -> Callable[..., Translated]:
@@ -234,4 +241,5 @@ _RULES: dict[type, Callable[[Any, Any, str, int], Translated]] = {
     # In inference and in training alike.
     _L.Identity: lambda layer, k, name, rank: Translated(()),
     RunningSum: _running_sum,
+    SelectChannels: _select_channels,
 }

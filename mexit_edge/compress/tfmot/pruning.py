@@ -66,10 +66,11 @@ def prune(
 
     Returns:
         A network of the same kind, with the same architecture and names; a `MultiExitModel` has to be
-        compiled before it learns on.
+        compiled before it learns on, and its provenance says ``pruned 50 %``.
 
     Raises:
-        InputError: an argument is out of range, a layer is unknown to tf_keras, or the windows do not fit.
+        InputError: an argument is out of range, a layer with a kernel is frozen or unknown to tf_keras, or
+            the windows do not fit.
         MissingExtraError: the [compress] extra is not installed.
 
     Example:
@@ -101,7 +102,7 @@ def prune(
         task.bridged.twin, clone_function=lambda layer: _wrapped(layer, tools, sparsity, schedule)
     )
     task.fine_tune(wrapped, [tools.UpdatePruningStep()])
-    return task.result(tools.strip_pruning(wrapped))
+    return task.result(tools.strip_pruning(wrapped), f"pruned {100 * sparsity:.3g} %")
 
 
 def keep_zeros(network: keras.Model) -> None:
@@ -173,8 +174,17 @@ def kernel_to_compress(layer: Any) -> Any | None:
     """Return the kernel of a layer of the twin that is pruned or clustered; None for depthwise ones.
 
     A normalisation must not be wrapped: the wrapper of clustering would run it in inference mode.
+
+    Raises:
+        InputError: the layer is frozen.
     """
-    kind = type(layer).__name__
-    if kind == "SeparableConv2D":
-        return layer.pointwise_kernel
-    return layer.kernel if kind in ("Conv2D", "Dense") else None
+    names = {"SeparableConv2D": "pointwise_kernel", "Conv2D": "kernel", "Dense": "kernel"}
+    name = names.get(type(layer).__name__)
+    if name is None:
+        return None
+    if not layer.trainable:
+        raise InputError(
+            "`network` must have no frozen layer with a kernel. "
+            f"Received: {layer.name!r}. Set `layer.trainable = True` before."
+        )
+    return getattr(layer, name)

@@ -15,6 +15,8 @@ from mexit_edge.compress.tfmot.fine_tuning import FineTuning, Task
 from mexit_edge.errors import InputError
 from mexit_edge.tflite import audit_int8
 
+TFMOT_QUANTIZATION_AWARE = "tfmot quantization-aware"
+
 
 def tfmot_quantize_aware(
     network: Any,
@@ -46,7 +48,8 @@ def tfmot_quantize_aware(
         verbose: as in `keras.Model.fit`.
 
     Returns:
-        One int8 .tflite with a static batch of 1 and outputs ``exit_01``, ..., for `bundle_from_whole`.
+        One int8 .tflite with a static batch of 1 and outputs ``exit_01``, ..., for `bundle_from_whole`, which
+        takes ``fine_tuned(model.provenance, TFMOT_QUANTIZATION_AWARE)`` as its `training`.
 
     Raises:
         InputError: an argument is out of range, a layer is unknown to tf_keras or has no fake quantization,

@@ -1,0 +1,149 @@
+"""Windows for a trained network: to observe its ranges on, or to fine-tune it with."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mexit_edge.cli.settings import RunSettings
+from mexit_edge.cli.verify import MAX_WINDOWS_BYTES
+from mexit_edge.data import dataset, load, split_by_subject
+from mexit_edge.errors import InputError
+from mexit_edge.signals import Windows
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowsSource:
+    """Where the windows come from: a data set, or a file of one's own.
+
+    Args:
+        data: name of the data set that the network was trained on; None for the default one.
+        windows: a .npz of raw training windows ``x`` (n, time, channels), labels ``y`` (n,) and, where they
+            are known, ``subject`` (n,); None for a data set.
+        seed: of the split of a data set, where the network does not know its training subjects.
+
+    Raises:
+        InputError: both are given, the data set is unknown, or there is no such file.
+    """
+
+    data: str | None = None
+    windows: Path | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.data is not None and self.windows is not None:
+            raise InputError(
+                "`--data` and `--windows` must not be given together. Received: both. Leave one out."
+            )
+        if self.windows is None:
+            dataset(self.name)
+        elif not self.windows.is_file():
+            raise InputError(
+                f"`--windows` must be a .npz of windows. Received: {self.windows}, no such file."
+            )
+
+    @property
+    def name(self) -> str:
+        """Name of the data set, or of the file without its suffix."""
+        return self.windows.stem if self.windows is not None else self.data or RunSettings().data
+
+
+def training_windows(model: Any, source: WindowsSource) -> tuple[Windows, str]:
+    """Return the windows that a network may be shown: those of the subjects that it was trained on.
+
+    Of a data set, a network that does not know them gets those that `mexit train` would train on with the
+    same seed; of a file, all.
+
+    Args:
+        model: as `load_saved` returns it.
+        source: checked.
+
+    Returns:
+        The windows, and a sentence that says whose they are and how they are normalised.
+
+    Raises:
+        InputError: the network was trained on another data set, the windows lack its subjects or do not fit
+            it, or the file is none.
+    """
+    provenance = getattr(model, "provenance", None)
+    known = () if provenance is None else provenance.train_subjects
+    if source.windows is not None:
+        windows, whose = _of_file(model, source.windows, known)
+    else:
+        windows, whose = _of_data_set(source, provenance, known)
+    how = (
+        "normalised as the network knows"
+        if getattr(model, "normalisation", None) is not None
+        else "not normalised, for the network knows no normalisation"
+    )
+    n_subjects = f"{len(known)} subject" + "s" * (len(known) != 1)
+    whose = whose.format(trained=f"the {n_subjects} that the network was trained on")
+    return windows, f"{len(windows):,} windows of {source.windows or source.name}: {whose}; {how}."
+
+
+def _of_data_set(source: WindowsSource, provenance: Any, known: tuple[int, ...]) -> tuple[Windows, str]:
+    windows = load(source.name)
+    if not known:
+        split = split_by_subject(windows, dataset(source.name).standard_test, seed=source.seed)
+        return (
+            split.train,
+            f"training subjects of the split with seed {source.seed}, as the network knows none",
+        )
+    if provenance.data not in (None, source.name):
+        raise InputError(
+            "`--data` must be the data set that the network was trained on, "
+            f"{provenance.data!r}. Received: {source.name!r}. Give windows of your own with `--windows`."
+        )
+    return windows.of_subjects(known), "of {trained}"
+
+
+def _of_file(model: Any, path: Path, known: tuple[int, ...]) -> tuple[Windows, str]:
+    arrays = read_arrays(path)
+    if not {"x", "y"} <= set(arrays):
+        raise InputError(
+            "`--windows` must hold the arrays x and y, and subject where it is known. "
+            f"Received: {', '.join(arrays) or 'none'}."
+        )
+    outputs = getattr(model, "network", model).outputs
+    windows = Windows.from_arrays(
+        arrays["x"],
+        arrays["y"],
+        arrays.get("subject"),
+        classes=[f"class_{index}" for index in range(outputs[0].shape[-1])],
+        name=path.stem,
+    )
+    if not known or "subject" not in arrays:
+        return windows, "all of them, as their subjects are not known to be those of the training"
+    of_training = windows.of_subjects(known)
+    if not len(of_training):
+        raise InputError(
+            "`--windows` must hold windows of the subjects that the network was trained on, "
+            f"{', '.join(map(str, known))}. Received: {', '.join(map(str, windows.subjects)) or 'none'}. "
+            "Leave `subject` out of the file where its numbers mean others."
+        )
+    return of_training, "of {trained}"
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read the arrays of a .npz by name, without pickle.
+
+    Raises:
+        InputError: it is none, or unpacks to more than 1 GiB.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > MAX_WINDOWS_BYTES:
+            raise InputError(f"`--windows` must be at most {MAX_WINDOWS_BYTES} bytes. Received: {size}.")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: np.asarray(arrays[name]) for name in arrays.files}
+    except InputError:
+        raise
+    # What NumPy and zipfile raise on a damaged file is no closed list; nothing but the file can be the cause.
+    except Exception as error:
+        raise InputError(f"`--windows` must be a .npz of numbers. Received: {path}: {error}.") from error
