@@ -18,9 +18,9 @@ def cluster(
     y: Any = None,
     *,
     clusters: int = 16,
-    epochs: int = 5,
+    epochs: int = 3,
     batch_size: int = 64,
-    learning_rate: float = 1e-4,
+    learning_rate: float = 1e-3,
     seed: int = 0,
     verbose: int | str = "auto",
 ) -> Network:

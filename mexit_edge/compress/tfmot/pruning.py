@@ -29,7 +29,7 @@ def prune(
     y: Any = None,
     *,
     sparsity: float = 0.5,
-    epochs: int = 10,
+    epochs: int = 20,
     begin: float = 0.0,
     end: float = 0.6,
     frequency: int | None = None,

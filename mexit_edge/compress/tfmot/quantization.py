@@ -23,9 +23,9 @@ def tfmot_quantize_aware(
     x: Any,
     y: Any = None,
     *,
-    epochs: int = 10,
+    epochs: int = 5,
     batch_size: int = 64,
-    learning_rate: float = 1e-4,
+    learning_rate: float = 1e-3,
     seed: int = 0,
     verbose: int | str = "auto",
 ) -> bytes:
