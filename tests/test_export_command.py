@@ -27,8 +27,9 @@ import numpy as np
 
 from mexit_edge.bundle import Bundle
 from mexit_edge.cli.app import app
+from mexit_edge.cli.array_files import read_arrays
 from mexit_edge.cli.inspect_network import load_saved
-from mexit_edge.cli.training_windows import WindowsSource, read_arrays, training_windows
+from mexit_edge.cli.training_windows import WindowsSource, training_windows
 from mexit_edge.compress import Quantization
 from mexit_edge.errors import InputError
 from mexit_edge.regimes import MultiExitModel

@@ -438,12 +438,15 @@ RangesSeed = Annotated[
 ]
 
 
+SavedNetwork = Annotated[
+    Path, typer.Argument(help="A multi-exit network: .keras, as `mexit train` or Keras itself saves it.")
+]
+
+
 @app.command(epilog="Example: mexit export runs/hapt-joint/model.keras --data hapt --per-tensor")
 @guarded
 def export(
-    network: Annotated[
-        Path, typer.Argument(help="A multi-exit network: .keras, as `mexit train` or Keras itself saves it.")
-    ],
+    network: SavedNetwork,
     data: TrainedOn = None,
     windows: OwnWindows = None,
     quantization: Annotated[
@@ -488,9 +491,6 @@ def export(
     export_and_print(settings, as_json=as_json)
 
 
-Trained = Annotated[
-    Path, typer.Argument(help="A multi-exit network: .keras, as `mexit train` or Keras itself saves it.")
-]
 FineTuningEpochs = Annotated[int, typer.Option(min=1, help="Of the fine-tuning.")]
 FineTuningSeed = Annotated[
     int,
@@ -508,7 +508,7 @@ Overwrite = Annotated[bool, typer.Option(help="Replace an existing file of that 
 @app.command(epilog="Example: mexit prune runs/hapt-joint/model.keras --data hapt --sparsity 0.8")
 @guarded
 def prune(
-    network: Trained,
+    network: SavedNetwork,
     data: TrainedOn = None,
     windows: OwnWindows = None,
     sparsity: Annotated[float, typer.Option(help="Share of every kernel that becomes zero.")] = 0.5,
@@ -539,7 +539,7 @@ def prune(
 @app.command(epilog="Example: mexit cluster runs/hapt-joint/model.keras --data hapt --clusters 16")
 @guarded
 def cluster(
-    network: Trained,
+    network: SavedNetwork,
     data: TrainedOn = None,
     windows: OwnWindows = None,
     clusters: Annotated[int, typer.Option(min=3, help="Largest number of distinct values per kernel.")] = 16,

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from mexit_edge.cli.array_files import read_arrays
 from mexit_edge.cli.settings import RunSettings
-from mexit_edge.cli.verify import MAX_WINDOWS_BYTES
 from mexit_edge.data import dataset, load, split_by_subject
 from mexit_edge.errors import InputError
 from mexit_edge.signals import Windows
@@ -127,23 +123,3 @@ def _of_file(model: Any, path: Path, known: tuple[int, ...]) -> tuple[Windows, s
             "Leave `subject` out of the file where its numbers mean others."
         )
     return of_training, "of {trained}"
-
-
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read the arrays of a .npz by name, without pickle.
-
-    Raises:
-        InputError: it is none, or unpacks to more than 1 GiB.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > MAX_WINDOWS_BYTES:
-            raise InputError(f"`--windows` must be at most {MAX_WINDOWS_BYTES} bytes. Received: {size}.")
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: np.asarray(arrays[name]) for name in arrays.files}
-    except InputError:
-        raise
-    # What NumPy and zipfile raise on a damaged file is no closed list; nothing but the file can be the cause.
-    except Exception as error:
-        raise InputError(f"`--windows` must be a .npz of numbers. Received: {path}: {error}.") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mexit_edge.bundle import Bundle
+from mexit_edge.cli.array_files import ARRAY, ARRAYS, read_arrays
 from mexit_edge.cli.golden import GoldenCheck, check_golden, print_golden, refuse_wrong_golden
 from mexit_edge.cli.tables import console, print_json
 from mexit_edge.data import dataset, load, split_by_subject
@@ -28,7 +28,6 @@ from mexit_edge.runtime import (
 from mexit_edge.simulate import raw_windows
 from mexit_edge.simulate.evaluate import check_fit
 
-MAX_WINDOWS_BYTES = 1 << 30
 GOLDEN = "golden vectors"
 LISTED_DEFECTS = 10
 
@@ -105,32 +104,13 @@ def read_windows(path: Path) -> NDArray[Any]:
     Raises:
         InputError: it is none of these, or unpacks to more than 1 GiB.
     """
-    try:
-        if path.suffix == ".npz":
-            with zipfile.ZipFile(path) as archive:
-                size = sum(entry.file_size for entry in archive.infolist())
-        else:
-            size = path.stat().st_size
-        if size > MAX_WINDOWS_BYTES:
-            raise InputError(f"`--windows` must be at most {MAX_WINDOWS_BYTES} bytes. Received: {size}.")
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found as arrays:
-            names = arrays.files
-            if "windows" not in names and len(names) != 1:
-                raise InputError(
-                    "`--windows` must be an .npz of one array, or with one called 'windows'. "
-                    f"Received: {', '.join(names) or 'none'}."
-                )
-            return np.asarray(arrays["windows" if "windows" in names else names[0]])
-    except InputError:
-        raise
-    # What NumPy and zipfile raise on a damaged file is no closed list; nothing but the file can be the cause.
-    except Exception as error:
+    arrays = read_arrays(path, (ARRAY, ARRAYS))
+    if "windows" not in arrays and len(arrays) != 1:
         raise InputError(
-            f"`--windows` must be a .npy or .npz of numbers. Received: {path}: {error}."
-        ) from error
+            "`--windows` must be an .npz of one array, or with one called 'windows'. "
+            f"Received: {', '.join(arrays) or 'none'}."
+        )
+    return arrays["windows"] if "windows" in arrays else next(iter(arrays.values()))
 
 
 def _recording(
