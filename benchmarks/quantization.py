@@ -1,6 +1,7 @@
 """What int8 costs in accuracy on HAPT: quantized after training, and with quantization-aware fine-tuning.
 
     python benchmarks/quantization.py [--out results.csv] [--work FOLDER]
+    python benchmarks/quantization.py --choose [--work FOLDER]
 
 Joint training of dscnn as `mexit run` does it (30 epochs, the best of the last tenth on validation
 subjects), three seeds; then int8 with ranges observed on representative training windows (ptq), and int8
@@ -8,7 +9,10 @@ after 3 epochs of fine-tuning with fake quantization (qat). Accuracy and balance
 the nine official test subjects, of the int8 stages on the engine that stands for the device. One row per
 network, seed and kind; rows that the file has are not computed again, and float networks in FOLDER are not
 trained again. `--backbones` takes other networks. About five minutes per training on two cores, two per row
-after it. `--on validation` gives figures for choosing options by, and leaves the test subjects alone.
+after it.
+
+With `--choose`, settings of the fine-tuning are tried on the validation subjects of seed 0, and test subjects
+are left alone; the rows go to results/quantization_choice.csv.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import numpy as np
 import tables
 
 import mexit_edge as mx
+from mexit_edge.compress.fake_quant import MEMORY, fake_quants
 from mexit_edge.compress.quantize_aware import FINE_TUNING_RATE, fine_tuning_epochs, quantize_aware
 from mexit_edge.exits import balanced_accuracy
 from mexit_edge.regimes import MultiExitEarlyStopping, adamw_cosine
@@ -30,37 +35,49 @@ from mexit_edge.runtime import reference_engine
 
 BACKBONES, SEEDS, EPOCHS, BATCH = ("dscnn",), (0, 1, 2), 30, 64
 KINDS = ("float", "ptq", "qat")
+RESULTS = Path(__file__).parent / "results"
+# Kind -> share of the training's learning rate, and batches that the range counts for (None: it never moves).
+TUNINGS: dict[str, tuple[float, float | None]] = {
+    "qat": (FINE_TUNING_RATE, MEMORY),
+    "qat, ranges stay": (FINE_TUNING_RATE, None),
+    "qat, rate 0.03": (0.03, MEMORY),
+}
 STEPS_PER_EXECUTION = 17
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "quantization.csv")
+    parser.add_argument("--out", type=Path, default=RESULTS / "quantization.csv")
     parser.add_argument("--work", type=Path, help="folder of float networks")
-    parser.add_argument("--on", choices=("test", "validation"), default="test")
+    parser.add_argument("--choose", action="store_true")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--every", type=int, default=1, help="take every n-th window only")
     parser.add_argument("--backbones", nargs="+", default=BACKBONES)
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     options = parser.parse_args()
+    kinds: tuple[str, ...] = KINDS
+    if options.choose:
+        options.out, options.seeds = RESULTS / "quantization_choice.csv", (0,)
+        kinds = ("float", "ptq", *TUNINGS)
     rows = tables.read(options.out)
     windows = mx.data.load("hapt")
     windows = windows.take(np.arange(0, len(windows), options.every))
     for backbone in options.backbones:
         for seed in options.seeds:
             there = {row["kind"] for row in rows if (row["backbone"], int(row["seed"])) == (backbone, seed)}
-            if there >= set(KINDS):
+            if there >= set(kinds):
                 continue
             split = mx.data.split_by_subject(windows, test="official", seed=seed)
             model = float_model(backbone, seed, split, options.epochs, options.work)
-            judged = split.test if options.on == "test" else split.validation
-            for kind in KINDS:
+            judged = split.validation if options.choose else split.test
+            for kind in kinds:
                 if kind not in there:
-                    accuracies = one_kind(kind, model, split, judged, options.epochs)
+                    accuracies = one_kind(kind, model, split, judged, options.epochs, seed)
                     rows.append({"backbone": backbone, "seed": seed, "kind": kind, **accuracies})
                     tables.write(options.out, rows)
                     print(rows[-1], flush=True)
-    show(rows)
+    if not options.choose:
+        show(rows)
 
 
 def float_model(backbone: str, seed: int, split: Any, epochs: int, work: Path | None) -> Any:
@@ -87,25 +104,27 @@ def float_model(backbone: str, seed: int, split: Any, epochs: int, work: Path | 
     return model
 
 
-def one_kind(kind: str, model: Any, split: Any, judged: Any, epochs: int) -> dict[str, float]:
+def one_kind(kind: str, model: Any, split: Any, judged: Any, epochs: int, seed: int) -> dict[str, float]:
     """Return accuracy and balanced accuracy per exit."""
     if kind == "float":
         logits = model.predict(judged, batch_size=512, verbose=0)
         labels = np.stack([logits[exit_].argmax(axis=1) for exit_ in model.exits], axis=1)
         return figures(labels, judged.y)
-    if kind == "qat":
-        model = fine_tuned(model, split, epochs)
+    if kind in TUNINGS:
+        # So that the figures do not depend on what else was computed in this process.
+        keras.utils.set_random_seed(seed)
+        model = fine_tuned(model, split, epochs, *TUNINGS[kind])
     bundle = mx.export(model, split.train, name=f"hapt-{kind}")
     logits = mx.Runtime(bundle, reference_engine()).all_logits(judged.x)
     return figures(logits.argmax(axis=2), judged.y)
 
 
-def fine_tuned(
-    model: Any, split: Any, epochs: int, share: float = 0.1, rate: float = FINE_TUNING_RATE
-) -> Any:
+def fine_tuned(model: Any, split: Any, epochs: int, rate: float, memory: float | None) -> Any:
     """Return the model after quantization-aware fine-tuning."""
     aware = quantize_aware(model, split.train)
-    n_epochs = fine_tuning_epochs(epochs, share)
+    for one in fake_quants(aware.network):
+        one.memory = memory
+    n_epochs = fine_tuning_epochs(epochs)
     optimizer = adamw_cosine(len(split.train), n_epochs, BATCH, rate * LEARNING_RATE)
     aware.compile(optimizer, steps_per_execution=STEPS_PER_EXECUTION)
     aware.fit(split.train, epochs=n_epochs, batch_size=BATCH, verbose=2)

@@ -1,4 +1,4 @@
-"""Writing artefacts whole: to a temporary name beside the target, then renamed."""
+"""Artefacts are written whole, to a temporary name and then renamed; their files are read with a bound."""
 
 from __future__ import annotations
 
@@ -16,6 +16,27 @@ from mexit_edge.errors import InputError, RunError
 def sha256(data: bytes) -> str:
     """Return the SHA-256 of ``data`` as 64 lowercase hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def read_from_folder(folder: Path, name: str, limit: int) -> bytes:
+    """Return the bytes of a file of an artefact, never through a link, and none where it is too large.
+
+    Args:
+        folder: of the artefact.
+        name: of the file.
+        limit: largest number of bytes.
+
+    Raises:
+        InputError: there is no such file, it is a link, or it is above the limit.
+    """
+    path = folder / name
+    if path.is_symlink() or not path.is_file():
+        raise InputError(
+            f"`{folder}` must hold the file {name}. Received: {'a link' if path.is_symlink() else 'none'}."
+        )
+    if path.stat().st_size > limit:
+        raise InputError(f"`{name}` must be at most {limit} bytes. Received: {path.stat().st_size}.")
+    return path.read_bytes()
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:

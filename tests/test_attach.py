@@ -439,7 +439,6 @@ def test_anatomy_of_several_inputs_and_shared_layers() -> None:
     # The shared layer belongs to the first block that needs it, and is no part of the final head.
     assert [set(block) for block in parts.blocks[:2]] == [set(left), {*right, "both", "shared"}]
     assert parts.heads == (("exit_01_mean", "exit_01"), ("exit_02_mean", "exit_02"), ("classes",))
-    assert parts.block_of("shared") == 2
 
 
 def test_the_final_head_is_not_a_layer_of_the_backbone() -> None:

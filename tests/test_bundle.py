@@ -933,6 +933,12 @@ def test_a_manifest_from_before_kinds_of_calibration_keeps_its_bytes():
     assert model_card(manifest) == (REFERENCE / "model_card.md").read_text()
 
 
+def test_what_came_later_is_left_out_at_its_default():
+    assert "preset" not in Training(backbone="cnn").model_dump()
+    assert Training(preset="tiny").model_dump()["preset"] == "tiny"
+    assert '"preset":"tiny"' in Training(preset="tiny").model_dump_json()
+
+
 @pytest.mark.parametrize("facts", [HELD_OUT, OUT_OF_FOLD], ids=["held out", "out of fold"])
 def test_a_calibration_comes_back(tiny_bundle, tmp_path, facts):
     bundle = calibrated(tiny_bundle, facts)

@@ -38,6 +38,7 @@ WORK = {
     "export": ("mexit_edge.cli.export.export_and_print", ["a.keras"]),
     "prune": ("mexit_edge.cli.prune.prune_and_print", ["a.keras"]),
     "cluster": ("mexit_edge.cli.cluster.cluster_and_print", ["a.keras"]),
+    "quantize-aware": ("mexit_edge.cli.quantize_aware.quantize_aware_and_print", ["a.keras"]),
     "inspect": ("mexit_edge.cli.inspect.inspect_and_print", ["a.mexit"]),
     "models": ("mexit_edge.cli.models.models_and_print", []),
 }
@@ -78,7 +79,13 @@ def test_every_command_has_help_with_an_example(command):
 
 
 def test_these_tests_know_every_command():
-    assert {command.callback.__name__ for command in app.registered_commands} == set(WORK)
+    names = [command.callback.__name__.replace("_", "-") for command in app.registered_commands]
+    assert set(names) == set(WORK)
+    shown = mexit("--help").stdout
+    assert re.findall(rf"^. ({'|'.join(names)})  ", shown, re.MULTILINE) == [
+        *("run", "train", "simulate", "inspect", "verify", "models", "cut", "export", "prune", "cluster"),
+        "quantize-aware",
+    ]
 
 
 def test_the_help_states_the_exit_codes():
@@ -388,7 +395,7 @@ def test_a_target_that_cannot_be_written_is_refused_before_the_work(here):
     (here / "file").write_text("")
     result = mexit("run", "--out", "file/inside.mexit")
     assert result.exit_code == 2
-    assert "must stand in a folder" in result.stderr
+    assert "must lie in a folder" in result.stderr
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), ImportError("y"), TypeError("z")])

@@ -32,7 +32,6 @@ from mexit_edge.tflite import (
     cut_into,
     cut_points,
     mended,
-    strip,
     tensor_names,
 )
 from mexit_edge.tflite import verify as verify_module
@@ -433,19 +432,6 @@ def test_names_and_metadata_are_kept_on_request_with_a_signature_of_the_stage() 
     assert_equal(content, cut_at(content, ["#2"], keep_names=True), "litert-reference")
 
 
-def test_a_stripped_model_is_smaller_and_computes_the_same() -> None:
-    content = hand_whole()
-    stripped = strip(content)
-    assert len(stripped) < len(content)
-    assert b"some_long" not in stripped
-    inputs = random_inputs(content, 4)
-    for engine in ("litert-xnnpack", "litert-reference"):
-        (window,) = inputs.values()
-        before, after = (open_model(engine, model).run_batch([window]) for model in (content, stripped))
-        for left, right in zip(before, after, strict=True):
-            np.testing.assert_array_equal(left, right)
-
-
 def test_names_are_distinct_even_where_the_file_has_none_or_one_twice() -> None:
     model = parse(chain())
     for index, name in ((1, b"twice"), (2, b"twice"), (3, b"#2")):
@@ -748,7 +734,7 @@ def test_wild_offsets_end_in_an_error_or_a_graph(data: st.DataObject) -> None:
         lambda model: cut_at(model, ["#2"]),
         lambda model: cut_into(model, 2, [1] * len(Graph(model).operators)),
         lambda model: cut_at_exits(model, ["out"]),
-        strip,
+        mended,
     ):
         with suppress(InputError):
             use(bytes(content))

@@ -117,8 +117,12 @@ def test_windows_of_ones_own_take_the_place_of_a_data_set(saved: dict[str, Path]
     windows, said = training_windows(model, own_windows(here / "own.npz"))
     np.testing.assert_array_equal(windows.x, WINDOWS.x)
     assert "all of them, as their subjects are not known to be those of the training" in said
-    result = CliRunner().invoke(app, ["export", str(saved["network"]), "--windows", "own.npz"])
+    with pytest.MonkeyPatch.context() as patch:
+        # The table is that of the bundle in hand.
+        patch.setattr(Bundle, "load", None)
+        result = CliRunner().invoke(app, ["export", str(saved["network"]), "--windows", "own.npz"])
     assert result.exit_code == 0, result.stderr
+    assert "network: stages" in result.stdout
     assert "Ranges are observed on 96 windows of own.npz: all of them" in result.stdout
     assert Bundle.load(here / "tflite_models" / "own.mexit").manifest.training.data is None
 
@@ -207,6 +211,7 @@ def test_a_network_becomes_one_tflite_of_another_kind(saved: dict[str, Path], he
         (["--quantization", "int16", "--phone"], "`--keep-names` and `--phone` must come with int8"),
         (["--quantization", "int16", "--per-tensor"], "`per_channel` must be left out unless"),
         (["--quantization", "float16", "--out", "a.mexit"], "`--out` must end in .tflite"),
+        (["--out", "a.tflite"], "`--out` must name a bundle"),
         (["--io", "int16"], "`io` must be one of: int8, float32"),
         (["--data", "wacth"], "`data` must be one of: "),
     ],

@@ -92,6 +92,22 @@ def test_calibration_lets_values_through_and_keeps_the_largest_range() -> None:
     assert (float(layer.low), float(layer.high)) == (pytest.approx(-3.21), pytest.approx(10.7))
 
 
+def test_a_range_that_never_moves_clips_in_calibration_too() -> None:
+    # What stands behind it sees the values that it will see later.
+    layer = FakeQuant(None, 0.0, 1.0)
+    layer.calibrates = True
+    np.testing.assert_allclose(layer(np.array([[-1.0, 0.5, 7.0]], np.float32)), [[0, 0.5, 1]], atol=0.01)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_sum_that_is_always_zero_has_a_range_that_kernels_take(training: bool) -> None:
+    layer = FakeQuant(memory=0)
+    layer.calibrates = not training
+    parts = [np.array([[-64.0, 3.0]], np.float32), np.array([[64.0, -3.0]], np.float32)]
+    layer(parts[0] + parts[1], training=training, beside=parts)
+    assert (float(layer.low), float(layer.high)) == (0, 64 / 1024)
+
+
 def test_several_tensors_have_one_range() -> None:
     layer = FakeQuant(memory=0)
     one, other = np.array([[-1.0, 0.3]], np.float32), np.array([[5.0]], np.float32)

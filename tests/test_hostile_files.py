@@ -16,6 +16,7 @@ from mexit_edge.errors import InputError
 from mexit_edge.estimate import operations
 from mexit_edge.files import sha256
 from mexit_edge.runtime import Runtime, arena_bytes, available_engines, compare_engines, trial
+from mexit_edge.runtime.engines import open_model
 from mexit_edge.tflite import Graph
 from mexit_edge.tflite.flatbuffer import parse, serialize
 
@@ -90,6 +91,43 @@ def test_a_scale_that_litert_does_not_survive_is_refused_before_it(scale):
     graph.tensors[graph.inputs[0]].quantization.scale = np.asarray([scale], np.float32)
     with pytest.raises(InputError, match=r"positive, finite scales. Received: tensor \d+ with the scale"):
         Graph(serialize(model))
+
+
+@pytest.mark.parametrize("name", ["ADD", "FULLY_CONNECTED"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_input_that_an_operator_needs_must_be_there(name, place):
+    model = parse(bundle_of(hand_whole()).stages[1])
+    operator = next(one for one in Graph(serialize(model)).operators if one.name == name)
+    model.subgraphs[0].operators[operator.index].inputs[place] = -1
+    with pytest.raises(InputError, match=rf"Received: {name} \(operator \d+\) without input {place}"):
+        Graph(serialize(model))
+
+
+def test_a_bias_may_be_absent():
+    model = parse(bundle_of(hand_whole()).stages[1])
+    operator = next(one for one in Graph(serialize(model)).operators if one.name == "FULLY_CONNECTED")
+    model.subgraphs[0].operators[operator.index].inputs[2] = -1
+    open_model(ENGINE, serialize(model)).invoke()
+
+
+def test_an_output_without_elements_has_no_price():
+    model = parse(bundle_of(hand_whole()).stages[0])
+    graph = model.subgraphs[0]
+    graph.tensors[graph.operators[-1].outputs[0]].shape = np.asarray([0, 4], np.int32)
+    with pytest.raises(InputError, match="an output without elements"):
+        operations(serialize(model))
+
+
+@pytest.mark.parametrize("engine", [name for name in available_engines() if name != "tflm"])
+def test_outputs_of_another_shape_than_stored_are_refused(engine):
+    """Weights of half the inputs: LiteRT takes the window for two, and gives twice the logits."""
+    model = parse(bundle_of(hand_whole()).stages[0])
+    graph = model.subgraphs[0]
+    head = next(one for one in graph.operators if graph.outputs[0] in one.outputs)
+    n_out, n_in = graph.tensors[head.inputs[1]].shape
+    graph.tensors[head.inputs[1]].shape = np.asarray([n_out, n_in // 2], np.int32)
+    with pytest.raises(InputError, match=r"shapes of its outputs .* instead of \[\(2, 4\)"):
+        open_model(engine, serialize(model))
 
 
 @settings(max_examples=40)

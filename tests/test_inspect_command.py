@@ -235,11 +235,13 @@ def test_what_cut_wrote_is_shown_and_checked(here):
         assert result.exit_code == 2
         assert f"`{name}` must have the sha256 that cut.json states" in " ".join(result.stderr.split())
         (here / "parts" / name).unlink()
-        assert f"`path` must hold the file {name}" in " ".join(inspect("parts").stderr.split())
+        said = " ".join(inspect("parts").stderr.split())
+        assert f"`parts` must hold the file {name}. Received: none" in said
         (here / "parts" / name).write_bytes(content)
     (here / "parts" / "cut.json").write_text('{"stages": [{"file": "../x"}]}')
     assert "must be a cut.json as `mexit cut` writes it" in " ".join(inspect("parts").stderr.split())
-    assert "Received: nothing/cut.json, which is none" in inspect("nothing/cut.json").stderr
+    said = " ".join(inspect("nothing/cut.json").stderr.split())
+    assert "must hold the file cut.json. Received: none" in said
 
 
 def test_a_bundle_says_that_it_holds_the_file_for_phones(bundle):

@@ -14,7 +14,8 @@ import pytest
 from fixtures_networks import N_CLASSES, SENSOR, TRAIN_REASON, user_model
 from typer.testing import CliRunner
 
-from mexit_edge.cli.app import EXIT_INPUT, app
+from mexit_edge.cli.app import app
+from mexit_edge.cli.guarded import EXIT_INPUT
 from mexit_edge.cli.inspect_network import network_facts
 from mexit_edge.cli.models import committed_figures
 from mexit_edge.signals import Sensor

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import sys
 import warnings
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +33,7 @@ from keras import layers
 from mexit_edge.compress import convert
 from mexit_edge.errors import InputError
 from mexit_edge.estimate import OPERATIONS, total_macs
-from mexit_edge.models import attach_exits, layer_table
+from mexit_edge.models import attach_exits, int8_support, layer_macs, layer_table
 from mexit_edge.models.int8_support import Int8Support
 from mexit_edge.models.layer_table import LayerRow
 from mexit_edge.models.running_sum import add_running_sums
@@ -338,3 +341,52 @@ def test_an_operator_without_a_known_cost_blocks_until_it_has_one(monkeypatch: p
     assert int8.reason == "it becomes TRANSPOSE_CONV, whose cost is unknown"
     monkeypatch.setitem(OPERATIONS, "TRANSPOSE_CONV", OPERATIONS["CONV_2D"])
     assert row_of(layers.Conv1DTranspose(3, 3)).int8.converts
+
+
+# --- The tables against the converter -----------------------------------------------------------------------
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def int8_layers(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the script that converted a network per entry of the tables."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    spec = spec_from_file_location("int8_layers", BENCHMARKS / "int8_layers.py")
+    script = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "int8_layers", script)
+    spec.loader.exec_module(script)
+    return script
+
+
+def test_the_tables_say_what_the_converter_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = int8_layers(monkeypatch)
+    with script.RESULTS.open(newline="") as stream:
+        found = {row["case"]: row["is_priced"] == "True" for row in csv.DictReader(stream)}
+    assert list(found) == list(script.CASES)
+    with warnings.catch_warnings():
+        # A layer that masks, before one that does not read masks.
+        warnings.filterwarnings("ignore", message=r".*was passed an input with a mask")
+        said = {name: script.verdict(case.network()) for name, case in script.CASES.items()}
+    assert {name for name, fact in said.items() if fact is None} == {"operation Cast"}
+    assert {name: fact for name, fact in said.items() if fact not in (None, found[name])} == {}
+
+
+def test_every_entry_of_the_tables_was_converted(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = int8_layers(monkeypatch)
+    kinds = {*int8_support._BLOCKING, *int8_support._BY_WAY_OF, *layer_macs._RULES, *layer_macs._WITHOUT_MACS}
+    tables = {
+        "layer": [kind.__name__ for kind in kinds],
+        "activation": [
+            *int8_support._ACTIVATIONS,
+            *int8_support._BLOCKING_ACTIVATIONS,
+            *int8_support._ACTIVATIONS_BY_WAY_OF,
+        ],
+        "operation": [
+            *int8_support._BLOCKING_OPERATIONS,
+            *int8_support._OPERATIONS_BY_WAY_OF,
+            *layer_macs._ELEMENTWISE_OPERATIONS,
+        ],
+    }
+    entries = {f"{part} {name}" for part, names in tables.items() for name in names}
+    # What follows a comma are a case's options.
+    assert entries - {name.partition(",")[0] for name in script.CASES} == set()

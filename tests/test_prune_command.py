@@ -117,6 +117,7 @@ def test_a_missing_extra_is_said_before_anything_is_loaded(
     ("arguments", "words"),
     [
         (("prune", "network.keras", "--sparsity", "1.5"), "`--sparsity` must be a share"),
+        (("prune", "network.keras", "--learning-rate", "nan"), "`--learning-rate` must be positive"),
         (("prune", "network.keras", "--out", "network.keras"), "network.keras"),
         (("cluster", "network.keras", "--out", "few.h5"), "must end in .keras"),
         (("cluster", "nothing.keras"), "no such file"),

@@ -112,6 +112,16 @@ def test_what_was_given_stays_and_what_comes_is_of_its_kind() -> None:
     assert given.provenance.epochs is None
 
 
+def test_a_model_that_was_trained_without_normalisation_stays_so() -> None:
+    import mexit_edge as mx
+    from mexit_edge.compress import prune
+
+    given = mx.MultiExitModel(boosted().network, "joint", seed=5)
+    pruned = prune(given, WINDOWS, epochs=2, batch_size=16, verbose=0)
+    assert pruned.normalisation == Normalisation.identity(WINDOWS.sensor.n_channels)
+    assert given.normalisation is None
+
+
 def test_statistics_of_normalisation_are_learned_on() -> None:
     given, _, pruned = pruned_model()
     for name in ("moving_mean", "moving_variance"):

@@ -157,6 +157,63 @@ def test_an_existing_folder_is_not_touched(here: Path) -> None:
     assert list((here / "mine").iterdir()) == []
 
 
+@pytest.fixture
+def nothing_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow and the recordings are not loaded."""
+
+    def begin(*arguments: object) -> None:
+        raise AssertionError("the work has begun")
+
+    for command in ("run", "train"):
+        monkeypatch.setattr(f"mexit_edge.cli.{command}.checked_sets", begin)
+
+
+@pytest.mark.usefixtures("nothing_begins")
+@pytest.mark.parametrize("command", ["run", "train"])
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("taken/mine", "taken, which is no folder"),
+        ("taken/deeper/mine", "taken, which is no folder"),
+        ("nowhere/mine", "nowhere, which is no folder"),
+        ("mine.keras", "`--out` must name a"),
+        ("deep/mine.tflite", "Leave out .tflite."),
+    ],
+)
+def test_a_bad_place_to_write_is_refused_before_anything_is_read(
+    here: Path, command: str, out: str, message: str
+) -> None:
+    (here / "taken").write_text("a file", encoding="utf-8")
+    (here / "nowhere").symlink_to("not there")
+    result = mexit(command, "--out", out)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert sorted(path.name for path in here.iterdir()) == ["nowhere", "taken"]
+
+
+@pytest.mark.usefixtures("nothing_begins")
+@pytest.mark.parametrize("arguments", [("run",), ("train",), ("train", "--resume", "mine")])
+def test_a_folder_that_is_not_writable_is_refused_before_anything_is_read(
+    here: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    (here / "mine").mkdir()
+    stored = json.dumps({field.name: getattr(TrainSettings(), field.name) for field in fields(TrainSettings)})
+    (here / "mine" / "settings.json").write_text(stored, encoding="utf-8")
+    # The system's own word: a superuser may write anywhere.
+    monkeypatch.setattr("mexit_edge.files.os.access", lambda folder, mode: not mode & os.W_OK)
+    result = mexit(*arguments)
+    assert result.exit_code == 2, result.output
+    assert "which is not writable" in result.stderr
+
+
+@pytest.mark.usefixtures("nothing_begins")
+def test_a_run_needs_a_place_for_its_page_too(here: Path) -> None:
+    (here / "runs").write_text("a file", encoding="utf-8")
+    result = mexit("run", "--out", "mine.mexit")
+    assert result.exit_code == 2, result.output
+    assert "runs, which is no folder" in result.stderr
+
+
 def test_only_an_interrupted_training_can_be_resumed(here: Path) -> None:
     assert "must be the folder of an interrupted" in mexit("train", "--resume", "nothing").stderr
     (here / "other").mkdir()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import lzma
-import os
 import struct
 import zipfile
 import zlib
@@ -18,7 +17,13 @@ from mexit_edge.bundle.card import model_card
 from mexit_edge.bundle.golden import Golden
 from mexit_edge.bundle.schema import GoldenSpec, Manifest
 from mexit_edge.errors import InputError
-from mexit_edge.files import refuse_existing, sha256, written_whole
+from mexit_edge.files import (
+    read_from_folder,
+    refuse_existing,
+    refuse_unwritable,
+    sha256,
+    written_whole,
+)
 
 MANIFEST = "manifest.json"
 # In the form of sha256sum, which makes it anew after a deliberate change of the manifest.
@@ -137,9 +142,7 @@ class Bundle:
                 f"`path` with `overwrite=True` must be an existing bundle. Received: {target}, without a "
                 f"{MANIFEST}. Choose another name."
             )
-        nearest = next(folder for folder in target.absolute().parents if folder.exists())
-        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-            raise InputError(f"`path` must stand in a folder that can be written to. Received: {nearest}.")
+        refuse_unwritable(target)
         return target
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -184,7 +187,7 @@ class Bundle:
         """
         source = Path(path)
         if source.is_dir():
-            return cls._assemble(source, lambda name, limit: _read_from_folder(source, name, limit))
+            return cls._assemble(source, lambda name, limit: read_from_folder(source, name, limit))
         if not source.is_file():
             raise InputError(f"`path` must be a bundle, a folder NAME.mexit or a .zip. Received: {source}.")
         with source.open("rb") as stream:
@@ -264,17 +267,6 @@ def _unchanged(content: bytes, expected: str, name: str, stated_in: str = "the m
             f"Received: {sha256(content)[:12]}... The file was changed or damaged; export or copy it again."
         )
     return content
-
-
-def _read_from_folder(folder: Path, name: str, limit: int) -> bytes:
-    path = folder / name
-    if path.is_symlink() or not path.is_file():
-        raise InputError(
-            f"`{folder}` must hold the file {name}. Received: {'a link' if path.is_symlink() else 'none'}."
-        )
-    if path.stat().st_size > limit:
-        raise InputError(f"`{name}` must be at most {limit} bytes. Received: {path.stat().st_size}.")
-    return path.read_bytes()
 
 
 def _read_from_zip(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:

@@ -106,6 +106,7 @@ def _origin(manifest: Manifest) -> str:
     facts = {
         "Training data": training.data,
         "Backbone": training.backbone,
+        "Preset": training.preset,
         "Regime": training.regime,
         "Seed": training.seed,
         "Epochs": training.epochs,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -40,9 +40,22 @@ Subjects = tuple[int, ...]
 
 
 class Spec(BaseModel):
-    """Frozen, and unknown keys are errors."""
+    """Frozen, and unknown keys are errors.
+
+    Fields that came later are left out while they have their defaults: an older manifest keeps its bytes, and
+    an older reader, to whom the new key is an error, still reads what does not use it. Guarded by
+    `test_a_manifest_from_before_kinds_of_calibration_keeps_its_bytes`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    came_later: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        facts: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        unused = {name for name in self.came_later if getattr(self, name) == fields[name].default}
+        return {name: fact for name, fact in facts.items() if name not in unused}
 
 
 class SensorSpec(Spec):
@@ -129,6 +142,8 @@ class Calibration(Spec):
     judged, so that no engine was involved; the bundle's own network is another one, refitted on all subjects.
     """
 
+    came_later = ("kind", "folds")
+
     data: str
     subjects: Subjects
     n_windows: PositiveInt
@@ -148,19 +163,6 @@ class Calibration(Spec):
         if self.kind == "out_of_fold" and (self.folds is None or self.engine is not None):
             raise ValueError("an `out_of_fold` calibration needs its `folds`, and has no `engine`")
         return self
-
-    @model_serializer(mode="wrap")
-    def _as_written_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `kind` and `folds` out where they are the defaults.
-
-        So a manifest from before there were kinds keeps its bytes, and a reader from that time, to whom
-        unknown keys are errors, still reads held-out bundles. Guarded by
-        `test_a_manifest_from_before_kinds_of_calibration_keeps_its_bytes`.
-        """
-        facts: dict[str, Any] = handler(self)
-        if self.kind == "held_out":
-            facts = {name: fact for name, fact in facts.items() if name not in ("kind", "folds")}
-        return facts
 
 
 class Policy(Spec):
@@ -214,8 +216,11 @@ class Quality(Spec):
 class Training(Spec):
     """Where the network came from; None where the user's own code knows and we do not."""
 
+    came_later = ("preset",)
+
     data: str | None = None
     backbone: str | None = None
+    preset: str | None = None
     regime: str | None = None
     seed: int | None = None
     epochs: int | None = None
@@ -234,6 +239,8 @@ class GoldenSpec(Spec):
 class Manifest(Spec):
     """Everything a bundle says about itself."""
 
+    came_later = ("phone_sha256",)
+
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str
     sensor: SensorSpec
@@ -247,17 +254,6 @@ class Manifest(Spec):
     golden: GoldenSpec | None = None
     phone_sha256: Sha256 | None = None
     versions: dict[str, str] = {}
-
-    @model_serializer(mode="wrap")
-    def _as_written_before_phones(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `phone_sha256` out where there is no such file, so that older manifests keep their bytes.
-
-        Guarded by `test_a_manifest_from_before_kinds_of_calibration_keeps_its_bytes`.
-        """
-        facts: dict[str, Any] = handler(self)
-        if self.phone_sha256 is None:
-            facts.pop("phone_sha256", None)
-        return facts
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -19,6 +19,6 @@ def cluster_and_print(settings: CompressSettings, clusters: int, *, as_json: boo
     def compress(model: Any, windows: Windows) -> Any:
         from mexit_edge.compress import cluster
 
-        return cluster(model, windows, clusters=clusters, **settings.fine_tuning(quiet=as_json))
+        return cluster(model, windows, clusters=clusters, **settings.tfmot_options(quiet=as_json))
 
     compress_and_print(settings, "clustered", compress, as_json=as_json)

@@ -9,7 +9,7 @@ from typing import Any
 from mexit_edge.bundle import Bundle
 from mexit_edge.cli.inspect_network import check_saved, load_saved
 from mexit_edge.cli.progress import JobProgress
-from mexit_edge.cli.settings import BUNDLES
+from mexit_edge.cli.settings import BUNDLES, refuse_file_name
 from mexit_edge.cli.tables import console, print_json, stage_table
 from mexit_edge.cli.training_windows import WindowsSource, training_windows
 from mexit_edge.errors import InputError
@@ -81,15 +81,18 @@ def export_and_print(settings: ExportSettings, *, as_json: bool) -> None:
         with progress.step(f"Reading windows of {settings.source.name}"):
             windows, said = training_windows(model, settings.source)
         screen.print(f"Ranges are observed on {said}", markup=False, soft_wrap=True)
+    bundle: Bundle | None = None
     if windows is not None and is_bundle:
-        facts = _export_bundle(settings, model, windows, quantization, target, progress)
+        bundle = _export_bundle(settings, model, windows, quantization, target, progress)
+        facts = _bundle_facts(bundle, target)
     else:
         facts = _export_model(settings, model, windows, quantization, target, progress)
+    facts = {"kind": quantization.kind, "per_channel": quantization.per_channel, **facts}
     if as_json:
         print_json({**facts, "windows": said})
         return
-    if is_bundle:
-        screen.print(stage_table(Bundle.load(target).manifest))
+    if bundle is not None:
+        screen.print(stage_table(bundle.manifest))
         screen.print("The bundle has no policy yet: `mexit_edge.calibrate` sets one.")
     screen.print(f"{facts['kind']}, {facts['bytes']:,} bytes: {target}", markup=False, soft_wrap=True)
 
@@ -98,8 +101,10 @@ def _target(settings: ExportSettings) -> Path:
     """Return what to write, after checking that it may be written."""
     suffix = ".mexit" if settings.is_bundle else ".tflite"
     target = settings.out or free_name(BUNDLES / f"{settings.source.name}{suffix}")
-    refuse_unwritable(target)
     if settings.is_bundle:
+        refuse_file_name(
+            settings.out, "a bundle, NAME.mexit or NAME.zip, which int8 gives (one .tflite: `--io float32`)"
+        )
         return Bundle.check_target(target, overwrite=settings.overwrite)
     if target.suffix != suffix:
         raise InputError(
@@ -108,6 +113,7 @@ def _target(settings: ExportSettings) -> Path:
             f"Received: {target}."
         )
     refuse_existing(target, overwrite=settings.overwrite)
+    refuse_unwritable(target)
     return target
 
 
@@ -118,7 +124,7 @@ def _export_bundle(
     quantization: Any,
     target: Path,
     progress: JobProgress,
-) -> dict[str, Any]:
+) -> Bundle:
     from mexit_edge.compress import export
     from mexit_edge.tflite import phone_bundle
 
@@ -134,9 +140,11 @@ def _export_bundle(
         if settings.phone:
             bundle = bundle.with_phone(phone_bundle(bundle))
         bundle.save(target, overwrite=settings.overwrite)
+    return bundle
+
+
+def _bundle_facts(bundle: Bundle, target: Path) -> dict[str, Any]:
     return {
-        "kind": quantization.kind,
-        "per_channel": quantization.per_channel,
         "bytes": sum(stage.flash_bytes for stage in bundle.manifest.stages),
         "bundle": str(target),
         "stages": [stage.model_dump(mode="json") for stage in bundle.manifest.stages],
@@ -161,8 +169,6 @@ def _export_model(
         content = convert(getattr(model, "network", model), x, quantization)
         write_bytes(target, content, overwrite=settings.overwrite)
     return {
-        "kind": quantization.kind,
-        "per_channel": quantization.per_channel,
         "bytes": len(content),
         "model": str(target),
     }

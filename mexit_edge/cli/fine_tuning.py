@@ -1,4 +1,4 @@
-"""`--qat`: quantization-aware fine-tuning after the training of `mexit run` and `mexit train`."""
+"""Quantization-aware fine-tuning: `--qat`, after the training of `mexit run` and `mexit train`, and alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from mexit_edge.cli.settings import STEPS_PER_EXECUTION, TrainSettings
 from mexit_edge.cli.training import Trained, epoch_callback, epoch_rows
 from mexit_edge.data import HeldOutTest, Split
 from mexit_edge.files import write_bytes, written_whole
+from mexit_edge.signals import Windows
 
 FLOAT, FLOAT_FIGURES, UNFINISHED = "float.keras", "float.json", "unfinished_qat.npz"
 
@@ -43,19 +44,19 @@ def fine_tune(
         lines: shows the epochs.
         folder: for a checkpoint, so that an interrupted fine-tuning goes on; None for none.
     """
-    import keras
-
-    from mexit_edge.compress.quantize_aware import FINE_TUNING_RATE, quantize_aware
-    from mexit_edge.regimes import adamw_cosine
+    from mexit_edge.compress.quantize_aware import FINE_TUNING_RATE
 
     if folder is not None:
         _keep_float(folder, trained)
-    # What is drawn at random from here on does not depend on whether the training was interrupted.
-    keras.utils.set_random_seed(settings.seed)
-    model = quantize_aware(trained.model, sets.train)
-    rate = FINE_TUNING_RATE * settings.learning_rate
-    optimizer = adamw_cosine(len(sets.train), n_epochs, settings.batch_size, rate, settings.clip_norm)
-    model.compile(optimizer, steps_per_execution=STEPS_PER_EXECUTION)
+    model = fake_quantized(
+        trained.model,
+        sets.train,
+        epochs=n_epochs,
+        batch_size=settings.batch_size,
+        learning_rate=FINE_TUNING_RATE * settings.learning_rate,
+        clip_norm=settings.clip_norm,
+        seed=settings.seed,
+    )
     done, phases = len(trained.history), max(row["phase"] for row in trained.history)
     fitted = model.fit(
         sets.train,
@@ -70,6 +71,43 @@ def fine_tune(
         {**row, "epoch": done + row["epoch"], "phase": phases + row["phase"]} for row in epoch_rows(fitted)
     ]
     return replace(trained, model=model, history=[*trained.history, *rows], before=trained)
+
+
+def fake_quantized(
+    model: Any,
+    windows: Windows,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    clip_norm: float | None = None,
+    seed: int,
+) -> Any:
+    """Return a copy of a `MultiExitModel` with fake quantization, compiled for its fine-tuning.
+
+    Args:
+        model: trained.
+        windows: to fine-tune with; a choice of them sets the ranges.
+        epochs: of the fine-tuning.
+        batch_size: windows per step.
+        learning_rate: at the start of every phase.
+        clip_norm: largest norm of the gradient; None for no limit.
+        seed: of everything that is drawn at random from here on.
+
+    Raises:
+        InputError: a layer has no such form, the model is such a copy itself, or the windows do not fit.
+    """
+    import keras
+
+    from mexit_edge.compress.quantize_aware import quantize_aware
+    from mexit_edge.regimes import adamw_cosine
+
+    # Set anew here, so that it does not depend on whether the training before was interrupted.
+    keras.utils.set_random_seed(seed)
+    aware = quantize_aware(model, windows)
+    optimizer = adamw_cosine(len(windows), epochs, batch_size, learning_rate, clip_norm)
+    aware.compile(optimizer, steps_per_execution=STEPS_PER_EXECUTION)
+    return aware
 
 
 def _keep_float(folder: Path, trained: Trained) -> None:

@@ -11,7 +11,7 @@ from mexit_edge.bundle.bundle import MAX_MANIFEST_BYTES
 from mexit_edge.cli.cut import MANIFEST, PHONE, CutManifest, print_stages
 from mexit_edge.cli.tables import print_json
 from mexit_edge.errors import InputError
-from mexit_edge.files import sha256
+from mexit_edge.files import read_from_folder, sha256
 from mexit_edge.tflite.verify import MAX_MODEL_BYTES
 
 
@@ -34,7 +34,7 @@ def inspect_cut_and_print(path: Path, *, as_json: bool) -> None:
     if manifest.phone_sha256 is not None:
         files[PHONE] = manifest.phone_sha256
     for name, expected in files.items():
-        if sha256(_read(path.with_name(name), MAX_MODEL_BYTES)) != expected:
+        if sha256(read_from_folder(path.parent, name, MAX_MODEL_BYTES)) != expected:
             raise InputError(
                 f"`{name}` must have the sha256 that {MANIFEST} states, {expected[:12]}... "
                 "Received: another. The file was changed or damaged; cut the model again."
@@ -47,7 +47,7 @@ def inspect_cut_and_print(path: Path, *, as_json: bool) -> None:
 
 def _manifest(path: Path) -> CutManifest:
     try:
-        return CutManifest.model_validate_json(_read(path, MAX_MANIFEST_BYTES))
+        return CutManifest.model_validate_json(read_from_folder(path.parent, path.name, MAX_MANIFEST_BYTES))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or MANIFEST
@@ -55,11 +55,3 @@ def _manifest(path: Path) -> CutManifest:
             f"`path` must be a {MANIFEST} as `mexit cut` writes it. "
             f"Received: {path}: at {place}: {first['msg']}. Cut the model again."
         ) from error
-
-
-def _read(path: Path, limit: int) -> bytes:
-    if path.is_symlink() or not path.is_file():
-        raise InputError(f"`path` must hold the file {path.name}. Received: {path}, which is none.")
-    if path.stat().st_size > limit:
-        raise InputError(f"`{path.name}` must be at most {limit} bytes. Received: {path.stat().st_size}.")
-    return path.read_bytes()

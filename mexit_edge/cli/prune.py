@@ -22,6 +22,6 @@ def prune_and_print(settings: CompressSettings, sparsity: float, *, as_json: boo
     def compress(model: Any, windows: Windows) -> Any:
         from mexit_edge.compress import prune
 
-        return prune(model, windows, sparsity=sparsity, **settings.fine_tuning(quiet=as_json))
+        return prune(model, windows, sparsity=sparsity, **settings.tfmot_options(quiet=as_json))
 
     compress_and_print(settings, "pruned", compress, as_json=as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.console import Console
 from mexit_edge.bundle import Bundle
 from mexit_edge.cli.progress import JobProgress
 from mexit_edge.cli.run_folder import write_run_folder
-from mexit_edge.cli.settings import RUNS, RunSettings
+from mexit_edge.cli.settings import RUNS, RunSettings, refuse_file_name
 from mexit_edge.cli.tables import (
     console,
     estimate_table,
@@ -29,7 +30,7 @@ from mexit_edge.cli.training import (
 from mexit_edge.data import HeldOutTest, Split
 from mexit_edge.errors import InputError
 from mexit_edge.estimate import BundleEstimate, estimate_bundle, load_device
-from mexit_edge.files import free_name
+from mexit_edge.files import free_name, refuse_unwritable
 from mexit_edge.runtime import available_engines, staged_against_whole
 from mexit_edge.signals import Windows
 from mexit_edge.simulate import (
@@ -85,7 +86,9 @@ def check_settings(settings: RunSettings) -> None:
     load_device(settings.device)
     if not 0 <= settings.max_drop <= 1:
         raise InputError(f"`--max-drop` must be a share between 0 and 1. Received: {settings.max_drop}.")
+    refuse_file_name(settings.out, "a bundle, NAME.mexit or NAME.zip")
     Bundle.check_target(settings.target, overwrite=settings.overwrite)
+    refuse_unwritable(_run_folder(settings))
 
 
 def run(settings: RunSettings, screen: Console) -> Outcome:
@@ -114,7 +117,7 @@ def run(settings: RunSettings, screen: Console) -> Outcome:
             for row in staged_against_whole(bundle, whole, samples, engine)
         ]
     estimate = estimate_bundle(bundle, settings.device)
-    folder = free_name(RUNS / settings.target.stem)
+    folder = _run_folder(settings)
     facts = {
         **quality_facts(simulation, estimate),
         "float": floats,
@@ -149,6 +152,11 @@ def run(settings: RunSettings, screen: Console) -> Outcome:
     return Outcome(facts, bundle, simulation, estimate)
 
 
+def _run_folder(settings: RunSettings) -> Path:
+    """Return where the page and the network go."""
+    return free_name(RUNS / settings.target.stem)
+
+
 def with_policy(settings: RunSettings, bundle: Bundle, sets: Split | HeldOutTest, trained: Trained) -> Bundle:
     """Return the bundle with thresholds and golden vectors: of calibration subjects, or out of fold."""
     if isinstance(sets, Split):
@@ -174,7 +182,6 @@ def quantize_and_cut(settings: RunSettings, model: Any, training: Windows) -> tu
         model,
         training,
         name=settings.data,
-        training=model.provenance.model_copy(update={"backbone": settings.backbone}),
         seed=settings.seed,
     )
     return whole, bundle

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ LEARNING_RATE = 2e-3
 # That of `runtime.engine_parity`, which would load NumPy; a test holds the two equal.
 ROUNDING_STEPS = 4
 MAX_SEED = 2**32 - 1  # what Keras takes
+# Of one network or model: no names of folders and bundles.
+FILE_SUFFIXES = (".keras", ".tflite")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +96,31 @@ class RunSettings(TrainSettings):
     def target(self) -> Path:
         """Where the bundle goes."""
         return free_name(BUNDLES / f"{self.data}.mexit") if self.out is None else self.out
+
+
+def refuse_not_positive(options: Mapping[str, float | None]) -> None:
+    """Refuse options, given by name without the dashes, that are neither left out nor positive and finite.
+
+    Raises:
+        InputError: names the first one.
+    """
+    for option, value in options.items():
+        if value is not None and not 0 < value < inf:
+            raise InputError(f"`--{option}` must be positive and finite. Received: {value}.")
+
+
+def refuse_file_name(out: Path | None, rule: str) -> None:
+    """Refuse the name of one file where a folder or a bundle is written.
+
+    Args:
+        out: as given; None for a new name.
+        rule: what must be named instead.
+
+    Raises:
+        InputError: it ends as a network or a model does.
+    """
+    if out is not None and out.suffix in FILE_SUFFIXES:
+        raise InputError(f"`--out` must name {rule}. Received: {out}. Leave out {out.suffix}.")
 
 
 def parse_options(given: Sequence[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from mexit_edge.cli.fine_tuning import forget_float
 from mexit_edge.cli.progress import JobProgress
 from mexit_edge.cli.run_folder import write_history
-from mexit_edge.cli.settings import RUNS, TrainSettings
+from mexit_edge.cli.settings import RUNS, TrainSettings, refuse_file_name
 from mexit_edge.cli.tables import console, cost_table, print_json
 from mexit_edge.cli.training import (
     Trained,
@@ -25,7 +25,7 @@ from mexit_edge.cli.training import (
 )
 from mexit_edge.data import HeldOutTest, Split
 from mexit_edge.errors import InputError
-from mexit_edge.files import free_name, write_bytes, written_whole
+from mexit_edge.files import free_name, refuse_unwritable, write_bytes, written_whole
 
 SETTINGS, RESULT = "settings.json", "training.json"
 
@@ -46,12 +46,14 @@ def train_and_print(settings: TrainSettings, resume: Path | None, *, as_json: bo
         settings = read_settings(resume)
     check_train_settings(settings, {"tensorflow": "train", "keras": "train"})
     if folder is None:
+        refuse_file_name(settings.out, "a new folder")
         folder = settings.out or free_name(RUNS / f"{settings.data}-{settings.regime}")
         if folder.exists():
             raise InputError(
                 f"`--out` must be a new folder: {folder} exists already. Received: {folder}. Choose another "
                 "name, or go on with an interrupted training: --resume."
             )
+    refuse_unwritable(folder / SETTINGS)
     screen = console(quiet=as_json)
     try:
         facts = run_in(folder, settings, screen)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mexit_edge.cli.progress import EpochLines, JobProgress
-from mexit_edge.cli.settings import QUICK_STRIDE, STEPS_PER_EXECUTION, TrainSettings
+from mexit_edge.cli.settings import (
+    QUICK_STRIDE,
+    STEPS_PER_EXECUTION,
+    TrainSettings,
+    refuse_not_positive,
+)
 from mexit_edge.data import HeldOutTest, Split, dataset, hold_out_test, load, split_by_subject
 from mexit_edge.errors import InputError, MissingExtraError
 from mexit_edge.exits import balanced_accuracy
@@ -74,9 +78,7 @@ def check_train_settings(settings: TrainSettings, modules: dict[str, str]) -> No
         if find_spec(module) is None:
             raise MissingExtraError(module, extra)
     dataset(settings.data)
-    for option, value in {"learning-rate": settings.learning_rate, "clip-norm": settings.clip_norm}.items():
-        if value is not None and not 0 < value < inf:
-            raise InputError(f"`--{option}` must be positive and finite. Received: {value}.")
+    refuse_not_positive({"learning-rate": settings.learning_rate, "clip-norm": settings.clip_norm})
     if not 0 < settings.qat_share <= 1:
         raise InputError(
             f"`--qat-share` must be a share above 0 and at most 1. Received: {settings.qat_share}."
@@ -224,6 +226,9 @@ def build_model(settings: TrainSettings, windows: Windows) -> Any:
         network = build(settings.backbone, windows.sensor, windows.n_classes, preset=settings.preset)
     regime = make_regime(settings.regime, **settings.options)
     model = MultiExitModel(network, regime, normalisation=Normalisation.fit(windows), seed=settings.seed)
+    model.provenance = model.provenance.model_copy(
+        update={"backbone": settings.backbone, "preset": settings.preset}
+    )
     optimizer = adamw_cosine(
         len(windows),
         settings.n_epochs,

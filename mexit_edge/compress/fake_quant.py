@@ -24,7 +24,7 @@ MEMORY = 50
 # A range that is a point has no scale.
 SMALLEST_WIDTH = 1e-6
 # A channel of nearly no weights gets a thousandth of the layer's largest range: with a scale of its own its
-# bias, in units of that scale, would not fit int32.
+# bias, in units of that scale, would not fit int32. Likewise a sum that is nearly always 0, of its parts.
 SMALLEST_SHARE, SMALLEST_WEIGHT = 1 / 1024, 1e-5
 
 
@@ -58,51 +58,65 @@ class FakeQuant(keras.layers.Layer):
         self.built = True
         self.calibrates = False
 
-    def call(self, inputs: Any, training: bool | None = None, observe: bool = True) -> Any:
+    def call(
+        self,
+        inputs: Any,
+        training: bool | None = None,
+        observe: bool = True,
+        beside: Sequence[Any] = (),
+        watched: Sequence[Any] = (),
+    ) -> Any:
         """Return the tensors on the steps of the range.
 
         Args:
             inputs: a tensor or a list of them.
             training: whether the range follows the batch.
             observe: False for a tensor that only borrows the range.
+            beside: what a sum is made of. The range reaches to a thousandth of it even where the sum is
+                always 0: kernels abort on steps a million times finer than those of their inputs.
+            watched: what the range follows instead of the inputs, which then come back as they are.
         """
-        tensors = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+        tensors = list(watched) or (list(inputs) if isinstance(inputs, list | tuple) else [inputs])
         moves = observe and self.memory is not None
-        if self.calibrates:
-            if moves:
-                low, high = self._extremes(tensors)
+        # A range that never moves is part of what the network computes, as the top of a ReLU is.
+        if self.calibrates and self.memory is not None:
+            if observe:
+                low, high = self._extremes(tensors, beside)
                 self.low.assign(keras.ops.minimum(self.low, low))
                 self.high.assign(keras.ops.maximum(self.high, high))
             return inputs
         if training and moves:
-            self._follow(tensors)
+            self._follow(tensors, beside)
+        if watched:
+            return inputs
         low = tf.convert_to_tensor(self.low)
         high = tf.maximum(tf.convert_to_tensor(self.high), low + SMALLEST_WIDTH)
         quantized = [_on_steps(tensor, low, high, bool(training)) for tensor in tensors]
         return quantized if isinstance(inputs, list | tuple) else quantized[0]
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """Return the shape of the inputs."""
-        return input_shape
+    def compute_output_spec(self, inputs: Any, *options: Any, **named: Any) -> Any:
+        """Return tensors like the inputs."""
+        return keras.tree.map_structure(lambda one: keras.KerasTensor(one.shape, one.dtype), inputs)
 
     def get_config(self) -> dict[str, Any]:
         """Return memory and ends with Keras' own options."""
         low, high = self._start
         return {**super().get_config(), "memory": self.memory, "low": low, "high": high}
 
-    def _follow(self, tensors: Sequence[Any]) -> None:
-        low, high = self._extremes(tensors)
+    def _follow(self, tensors: Sequence[Any], beside: Sequence[Any]) -> None:
+        low, high = self._extremes(tensors, beside)
         n_batches = self.n_batches + 1
         rate = 1 / (self.memory + n_batches)
         self.low.assign(self.low + rate * (low - self.low))
         self.high.assign(self.high + rate * (high - self.high))
         self.n_batches.assign(n_batches)
 
-    def _extremes(self, tensors: Sequence[Any]) -> tuple[Any, Any]:
+    def _extremes(self, tensors: Sequence[Any], beside: Sequence[Any]) -> tuple[Any, Any]:
         tensors = [tf.stop_gradient(tensor) for tensor in tensors]
         low = tf.reduce_min([tf.reduce_min(tensor) for tensor in tensors])
         high = tf.reduce_max([tf.reduce_max(tensor) for tensor in tensors])
-        return tf.minimum(low, 0.0), tf.maximum(high, 0.0)
+        parts = [tf.reduce_max(tf.abs(tf.stop_gradient(tensor))) for tensor in beside]
+        return tf.minimum(low, 0.0), tf.reduce_max([high, 0.0, *(SMALLEST_SHARE * part for part in parts)])
 
 
 @keras.saving.register_keras_serializable("mexit_edge")

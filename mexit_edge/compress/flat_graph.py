@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from mexit_edge.compress.operators import layer_of
 from mexit_edge.errors import InputError
 from mexit_edge.models.layer_calls import LayerCall, input_name, layer_calls
 
@@ -17,7 +18,8 @@ class Call:
     """One call of a layer.
 
     Args:
-        layer: the Keras layer, or operation of `keras.ops`; one that is shared has several calls.
+        layer: the Keras layer; one that is shared has several calls. For an operator the layer that computes
+            the same, and for any other operation of `keras.ops` itself.
         inputs: numbers of the tensors that go in.
         output: number of the tensor that comes out.
         arguments: of the call, as Keras keeps them.
@@ -57,12 +59,14 @@ class FlatGraph:
     shapes: dict[int, tuple[int | None, ...]] = field(default_factory=dict)
     consumers: dict[int, list[Call]] = field(default_factory=lambda: defaultdict(list))
     _names: set[str] = field(default_factory=set)
+    _makers: dict[int, Call] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         whole = layer_calls(self.network, "network")
         self._numbers: dict[int, int] = {}
         # A tensor's number is looked up by its id: it must not be collected before the last one has its own.
         self._tensors: list[Any] = []
+        self._layer_of: dict[int, Any] = {}
         self.inputs = [self._number(tensor) for tensor in whole.flat_inputs]
         for call in whole.calls:
             self._add(call)
@@ -74,6 +78,10 @@ class FlatGraph:
     def output_numbers(self) -> set[int]:
         """Tensors that are outputs of the network."""
         return set(keras.tree.flatten(self.outputs))
+
+    def maker_of(self, number: int) -> Call | None:
+        """Return the call that makes a tensor; None for an input."""
+        return self._makers.get(number)
 
     def calls_of(self, layer: Any) -> list[Call]:
         """Return all calls of a layer."""
@@ -102,10 +110,20 @@ class FlatGraph:
         inputs = tuple(self._number(tensor) for tensor in call.inputs)
         history = output._keras_history
         arguments = history.operation._inbound_nodes[history.node_index].arguments
-        flat = Call(call.layer, inputs, self._number(output), arguments)
+        flat = Call(self._layer(call.layer, arguments), inputs, self._number(output), arguments)
         self.calls.append(flat)
-        for number in inputs:
+        self._makers[flat.output] = flat
+        # A call that reads a tensor twice is one consumer of it.
+        for number in dict.fromkeys(inputs):
             self.consumers[number].append(flat)
+
+    def _layer(self, operation: Any, arguments: Any) -> Any:
+        """Return an operation, or the layer that computes the same: one for all its calls."""
+        if isinstance(operation, keras.layers.Layer):
+            return operation
+        if id(operation) not in self._layer_of:
+            self._layer_of[id(operation)] = layer_of(operation, arguments) or operation
+        return self._layer_of[id(operation)]
 
     def _number(self, tensor: Any) -> int:
         if id(tensor) not in self._numbers:

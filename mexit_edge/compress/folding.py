@@ -9,11 +9,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from mexit_edge.compress.activation_names import activation_name
 from mexit_edge.compress.flat_graph import Call, FlatGraph, copy_random_state
-from mexit_edge.compress.folding_rules import refused, rule_of
-from mexit_edge.compress.layer_kinds import is_of_its_kind
+from mexit_edge.compress.folder import refused
+from mexit_edge.compress.folding_activations import ACTIVATIONS, form_of
+from mexit_edge.compress.folding_rules import RULES, rule_of
 from mexit_edge.errors import InputError
+from mexit_edge.models.activation_names import activation_name
+from mexit_edge.models.int8_support import layer_suggestion
 
 layers = keras.layers
 Array = NDArray[np.float32]
@@ -27,7 +29,11 @@ KERNEL_LAYERS = (
     layers.SeparableConv2D,
     layers.Dense,
 )
-_NOT_KERNEL_LAYERS = (layers.Conv1DTranspose, layers.Conv2DTranspose)
+
+
+def known_layers() -> list[str]:
+    """Return the names of the layers that `fold` takes."""
+    return sorted(kind.__name__ for kind in (*KERNEL_LAYERS, layers.BatchNormalization, *RULES))
 
 
 def fold(network: keras.Model) -> keras.Model:
@@ -88,11 +94,10 @@ class _Folder:
         """Return what a call becomes, on tensors of height 1."""
         inputs = [self.tensors[number] for number in call.inputs]
         layer = call.layer
-        if not is_of_its_kind(layer):
-            raise refused(call, "Its own `call` may compute anything: use a layer of Keras itself.")
-        if isinstance(layer, KERNEL_LAYERS) and not isinstance(layer, _NOT_KERNEL_LAYERS):
+        # By exact type: a subclass of somebody's own may compute anything, whatever it inherits from.
+        if type(layer) in KERNEL_LAYERS:
             return self._kernel_layer(call, inputs[0])
-        if isinstance(layer, layers.BatchNormalization):
+        if type(layer) is layers.BatchNormalization:
             before = self.norm_of.get(call.inputs[0])
             return inputs[0] if before is layer else self._lone_norm(call, inputs[0])
         rule = rule_of(layer)
@@ -100,18 +105,20 @@ class _Folder:
             raise refused(call)
         return rule(self, call, inputs)
 
-    def once(self, call: Call, make: Callable[[], Any], part: str = "") -> Any:
-        """Return the new layer for a part of an old one, made at the first of its calls."""
+    def once(self, call: Call, make: Callable[[str], Any], part: str = "") -> Any:
+        """Return the new layer for a part of an old one, made at the first of its calls.
+
+        Args:
+            call: of the old layer.
+            make: takes the name of the new one.
+            part: what it is beside the layer that keeps the old one's name; "" for that one.
+        """
         key = (id(call.layer), part)
         if key not in self.made:
-            self.made[key] = make()
+            self.made[key] = make(self.graph.free_name(f"{call.name}_{part}") if part else call.name)
             self.made[key].trainable = getattr(call.layer, "trainable", True)
             copy_random_state(self.made[key], call.layer)
         return self.made[key]
-
-    def _name(self, call: Call, part: str) -> str:
-        """Return a name for a layer that is made beside the one that keeps the old layer's name."""
-        return self.graph.free_name(f"{call.name}_{part}")
 
     def rank(self, number: int) -> int:
         """Return the rank of a tensor of the old network, the batch included."""
@@ -129,13 +136,13 @@ class _Folder:
         found: dict[int, Any] = {}
         for call in self.graph.calls:
             layer = call.layer
-            if not isinstance(layer, KERNEL_LAYERS) or activation_name(layer.activation) != "linear":
+            if type(layer) not in KERNEL_LAYERS or activation_name(layer.activation) != "linear":
                 continue
             outputs = [one.output for one in self.graph.calls_of(layer)]
             readers = [self.graph.only_consumer(number) for number in outputs]
             norms = {id(reader.layer): reader.layer for reader in readers if reader is not None}
             norm = next(iter(norms.values()), None)
-            if None in readers or len(norms) != 1 or not isinstance(norm, layers.BatchNormalization):
+            if None in readers or len(norms) != 1 or type(norm) is not layers.BatchNormalization:
                 continue
             found.update(dict.fromkeys(outputs, norm))
         return found
@@ -144,11 +151,8 @@ class _Folder:
         """Return what a convolution or dense layer becomes, with the normalization behind it."""
         layer = call.layer
         is_1d = self.rank(call.inputs[0]) == 3
-        if (
-            getattr(layer, "data_format", "channels_last") != "channels_last"
-            or getattr(layer, "groups", 1) != 1
-        ):
-            raise refused(call, "Use channels_last and groups=1.")
+        if getattr(layer, "data_format", "channels_last") != "channels_last":
+            raise refused(call, "Use channels_last.")
         norm = self.norm_of.get(call.output)
         rank = self.rank(call.output)
         kernels, bias = _weights(layer, rank)
@@ -157,43 +161,38 @@ class _Folder:
         tensor, options = self._placed(call, tensor, is_1d)
         if isinstance(layer, layers.SeparableConv1D | layers.SeparableConv2D):
             depthwise, pointwise = kernels
-            tensor = self._weighted(
-                call,
-                tensor,
-                depthwise,
-                np.zeros(depthwise.shape[2] * depthwise.shape[3]),
-                options,
-                "depthwise",
-            )
-            tensor = self._weighted(call, tensor, pointwise * scale, bias, {}, "")
+            no_bias = np.zeros(depthwise.shape[2] * depthwise.shape[3], np.float32)
+            tensor = self._depthwise(call, tensor, depthwise, no_bias, options, "depthwise")
+            tensor = self._weighted(call, tensor, pointwise * scale, bias, {})
         elif isinstance(layer, layers.DepthwiseConv1D | layers.DepthwiseConv2D):
             scales = np.broadcast_to(scale, bias.shape).reshape(kernels[0].shape[2:])
-            tensor = self._weighted(call, tensor, kernels[0] * scales, bias, options, "depthwise")
+            tensor = self._depthwise(call, tensor, kernels[0] * scales, bias, options)
         else:
-            tensor = self._weighted(call, tensor, kernels[0] * scale, bias, options, "")
+            options |= {"groups": layer.groups} if isinstance(layer, layers.Conv1D | layers.Conv2D) else {}
+            tensor = self._weighted(call, tensor, kernels[0] * scale, bias, options)
         return self.activated(call, tensor, layer.activation)
 
-    def _weighted(
-        self, call: Call, tensor: Any, kernel: Array, bias: Array, options: dict[str, Any], part: str
-    ) -> Any:
+    def _weighted(self, call: Call, tensor: Any, kernel: Array, bias: Array, options: dict[str, Any]) -> Any:
         """Call the convolution or dense layer of these weights."""
-        is_separable = isinstance(call.layer, layers.SeparableConv1D | layers.SeparableConv2D)
-        is_further = bool(is_separable and part)
 
-        def make() -> Any:
-            name = self._name(call, part) if is_further else call.name
-            new: Any
+        def make(name: str) -> Any:
             if kernel.ndim == 2:
-                new = layers.Dense(kernel.shape[1], name=name)
-            elif part == "depthwise":
-                new = layers.DepthwiseConv2D(
-                    kernel.shape[:2], depth_multiplier=kernel.shape[3], name=name, **options
-                )
-            else:
-                new = layers.Conv2D(kernel.shape[3], kernel.shape[:2], name=name, **options)
-            new.build(tensor.shape)
-            new.set_weights([kernel, bias])
-            return new
+                return _with_weights(layers.Dense(kernel.shape[1], name=name), tensor, kernel, bias)
+            new = layers.Conv2D(kernel.shape[3], kernel.shape[:2], name=name, **options)
+            return _with_weights(new, tensor, kernel, bias)
+
+        return self.once(call, make)(tensor)
+
+    def _depthwise(
+        self, call: Call, tensor: Any, kernel: Array, bias: Array, options: dict[str, Any], part: str = ""
+    ) -> Any:
+        """Call the depthwise convolution of these weights."""
+
+        def make(name: str) -> Any:
+            new = layers.DepthwiseConv2D(
+                kernel.shape[:2], depth_multiplier=kernel.shape[3], name=name, **options
+            )
+            return _with_weights(new, tensor, kernel, bias)
 
         return self.once(call, make, part)(tensor)
 
@@ -208,9 +207,7 @@ class _Folder:
             if padding == "causal":
                 left = dilation[0] * (layer.kernel_size[0] - 1)
                 pad = self.once(
-                    call,
-                    lambda: layers.ZeroPadding2D(((0, 0), (left, 0)), name=self._name(call, "causal")),
-                    "causal",
+                    call, lambda name: layers.ZeroPadding2D(((0, 0), (left, 0)), name=name), "causal"
                 )
                 tensor, padding = pad(tensor), "valid"
             is_depthwise = not isinstance(layer, layers.Conv1D)
@@ -220,19 +217,18 @@ class _Folder:
         return tensor, {"strides": strides, "padding": padding, "dilation_rate": dilation}
 
     def activated(self, call: Call, tensor: Any, activation: Any) -> Any:
-        """Return the activation of a tensor, as a layer of its own."""
-        name = activation_name(activation)
-        if name == "linear":
-            return tensor
-        make = _activation_layer(activation)
-        if make is None:
-            raise refused(call, "Use relu, relu6, leaky_relu, sigmoid or tanh, by name.")
+        """Return the activation of a tensor, as layers of its own."""
+        form = form_of(activation, self.rank(call.output))
+        if form is None:
+            names = [name for name in ACTIVATIONS if name != "linear"]
+            raise refused(call, layer_suggestion(activation) or f"Use {', '.join(names)} or none, by name.")
+        # Behind a convolution or dense layer, which keeps its name, it is a part.
+        whole = (activation_name(activation) or activation.name) if type(call.layer) in KERNEL_LAYERS else ""
 
-        def made() -> Any:
-            is_inside = isinstance(call.layer, KERNEL_LAYERS)
-            return make(self._name(call, name or activation.name) if is_inside else call.name)
+        def once(make: Callable[[str], Any], part: str = "") -> Any:
+            return self.once(call, make, "_".join(filter(None, (whole, part))))
 
-        return self.once(call, made, "activation")(tensor)
+        return form(once, tensor)
 
     def _lone_norm(self, call: Call, tensor: Any) -> Any:
         """Return a batch normalization with nothing to fold into, as a depthwise convolution of kernel 1."""
@@ -240,10 +236,16 @@ class _Folder:
         n_channels = len(scale)
         kernel = scale.reshape(1, 1, n_channels, 1)
         if self.rank(call.inputs[0]) != 2:
-            return self._weighted(call, tensor, kernel, shift, {}, "depthwise")
-        up = self.once(call, lambda: layers.Reshape((1, 1, n_channels), name=self._name(call, "up")), "up")
-        down = self.once(call, lambda: layers.Flatten(name=self._name(call, "down")), "down")
-        return down(self._weighted(call, up(tensor), kernel, shift, {}, "depthwise"))
+            return self._depthwise(call, tensor, kernel, shift, {})
+        up = self.once(call, lambda name: layers.Reshape((1, 1, n_channels), name=name), "up")
+        down = self.once(call, lambda name: layers.Flatten(name=name), "down")
+        return down(self._depthwise(call, up(tensor), kernel, shift, {}))
+
+
+def _with_weights(layer: Any, tensor: Any, kernel: Array, bias: Array) -> Any:
+    layer.build(tensor.shape)
+    layer.set_weights([kernel, bias])
+    return layer
 
 
 def _weights(layer: Any, rank: int) -> tuple[list[Array], Array]:
@@ -271,31 +273,3 @@ def _affine(norm: Any, call: Call, rank: int) -> tuple[Array, Array]:
     if norm.center:
         shift = shift + np.asarray(norm.beta, np.float64)
     return scale.astype(np.float32), shift.astype(np.float32)
-
-
-def _activation_layer(activation: Any) -> Callable[[str], Any] | None:
-    """Return what makes the layer of an activation under a name; None for one without an int8 form."""
-    if not is_of_its_kind(activation) and activation_name(activation) is None:
-        return None
-    if isinstance(activation, layers.Activation):
-        return _activation_layer(activation.activation)
-    if isinstance(activation, layers.ReLU):
-        if activation.threshold or activation.max_value not in (None, 6):
-            return None
-        if activation.negative_slope:
-            slope = float(activation.negative_slope)
-            return None if activation.max_value else lambda name: layers.LeakyReLU(slope, name=name)
-        return lambda name: layers.ReLU(activation.max_value, name=name)
-    if isinstance(activation, layers.LeakyReLU):
-        return lambda name: layers.LeakyReLU(activation.negative_slope, name=name)
-    if isinstance(activation, layers.Softmax):
-        return (lambda name: layers.Activation("softmax", name=name)) if activation.axis == -1 else None
-    makers: dict[str, Callable[[str], Any]] = {
-        "relu": lambda name: layers.ReLU(name=name),
-        "relu6": lambda name: layers.ReLU(6, name=name),
-        "leaky_relu": lambda name: layers.LeakyReLU(0.2, name=name),
-        "sigmoid": lambda name: layers.Activation("sigmoid", name=name),
-        "tanh": lambda name: layers.Activation("tanh", name=name),
-        "softmax": lambda name: layers.Activation("softmax", name=name),
-    }
-    return makers.get(activation_name(activation) or "")

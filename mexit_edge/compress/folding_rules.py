@@ -2,80 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from numbers import Real
+from typing import Any
 
 import keras
 
 from mexit_edge.compress.flat_graph import Call
-from mexit_edge.errors import InputError
-from mexit_edge.models.int8_support import layer_suggestion
+from mexit_edge.compress.folder import Folder, Rule, refuse_channels_first, refuse_mixed_ranks, refused
+from mexit_edge.compress.folding_activations import ACTIVATION_LAYERS
+from mexit_edge.compress.folding_merges import MERGES
+from mexit_edge.compress.operators import is_slice, slice_key
 from mexit_edge.models.join import SelectChannels, slices_of
 from mexit_edge.models.running_sum import RunningSum
 
 layers = keras.layers
 
 
-class Folder(Protocol):
-    """What a rule needs of the folding under way."""
-
-    def once(self, call: Call, make: Callable[[], Any], part: str = "") -> Any:
-        """Return the new layer for a part of an old one, made at the first of its calls."""
-
-    def rank(self, number: int) -> int:
-        """Return the rank of a tensor of the old network, the batch included."""
-
-    def shape(self, number: int) -> tuple[int | None, ...]:
-        """Return the shape of a tensor of the old network, the batch first."""
-
-    def activated(self, call: Call, tensor: Any, activation: Any) -> Any:
-        """Return the activation of a tensor, as a layer of its own."""
-
-
-Rule = Callable[[Folder, Call, list[Any]], Any]
-
-# Of layers that int8 operators do stand for: what they do not have is a fake quantization.
-_ADVICE = {
-    "Normalization": "Normalise the windows before the network.",
-    "Rescaling": "Normalise the windows before the network.",
-    **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional"), "Use convolutions."),
-}
-_OTHER_ADVICE = "Replace it, or quantize the network after training, without fake quantization."
-
-
-def refused(call: Call, advice: str | None = None) -> InputError:
-    """Return the error for a layer without a form that int8 kernels have."""
-    kind = type(call.layer).__name__
-    advice = advice or _ADVICE.get(kind) or layer_suggestion(call.layer) or _OTHER_ADVICE
-    return InputError(
-        "`network` must consist of layers that fake quantization knows. Received: the layer "
-        f"{call.name!r} ({kind}). {advice}"
-    )
-
-
 def rule_of(layer: Any) -> Rule | None:
-    """Return the rule of a layer, or of an operation of `keras.ops`; None where there is none."""
-    if not isinstance(layer, layers.Layer):
-        return _OPERATIONS.get(type(layer).__name__)
-    return next((rule for kind, rule in _RULES.items() if isinstance(layer, kind)), None)
+    """Return the rule of a layer, or of a slice; None where there is none.
+
+    By exact type: a subclass of somebody's own may compute anything, whatever it inherits from.
+    """
+    return _slice if is_slice(layer) else RULES.get(type(layer))
 
 
 def _pooling(kind: type) -> Rule:
     def rule(folder: Folder, call: Call, inputs: list[Any]) -> Any:
         layer = call.layer
-        _refuse_channels_first(call)
+        refuse_channels_first(call)
         sizes = [tuple(layer.pool_size), tuple(layer.strides)]
         if folder.rank(call.inputs[0]) == 3:
             sizes = [(1, *size) for size in sizes]
-        return folder.once(call, lambda: kind(*sizes, layer.padding, name=call.name))(inputs[0])
+        return folder.once(call, lambda name: kind(*sizes, layer.padding, name=name))(inputs[0])
 
     return rule
 
 
 def _global_pooling(kind: type) -> Rule:
     def rule(folder: Folder, call: Call, inputs: list[Any]) -> Any:
-        _refuse_channels_first(call)
-        return folder.once(call, lambda: kind(keepdims=call.layer.keepdims, name=call.name))(inputs[0])
+        refuse_channels_first(call)
+        return folder.once(call, lambda name: kind(keepdims=call.layer.keepdims, name=name))(inputs[0])
 
     return rule
 
@@ -84,30 +50,22 @@ def _margins(kind: type, option: str) -> Rule:
     """Return the rule of a layer that adds or removes samples at both ends of its axes."""
 
     def rule(folder: Folder, call: Call, inputs: list[Any]) -> Any:
-        _refuse_channels_first(call)
+        refuse_channels_first(call)
         margins = getattr(call.layer, option)
         if folder.rank(call.inputs[0]) == 3:
             margins = ((0, 0), tuple(margins))
-        return folder.once(call, lambda: kind(margins, name=call.name))(inputs[0])
-
-    return rule
-
-
-def _merging(kind: type) -> Rule:
-    def rule(folder: Folder, call: Call, inputs: list[Any]) -> Any:
-        _refuse_mixed_ranks(folder, call)
-        return folder.once(call, lambda: kind(name=call.name))(inputs)
+        return folder.once(call, lambda name: kind(margins, name=name))(inputs[0])
 
     return rule
 
 
 def _concatenate(folder: Folder, call: Call, inputs: list[Any]) -> Any:
-    _refuse_mixed_ranks(folder, call)
+    refuse_mixed_ranks(folder, call)
     rank = folder.rank(call.output)
     axis = call.layer.axis % rank
     # The height of 1 has moved the axes behind the batch.
     axis += rank == 3
-    return folder.once(call, lambda: layers.Concatenate(axis, name=call.name))(inputs)
+    return folder.once(call, lambda name: layers.Concatenate(axis, name=name))(inputs)
 
 
 def _reshape(folder: Folder, call: Call, inputs: list[Any]) -> Any:
@@ -116,38 +74,60 @@ def _reshape(folder: Folder, call: Call, inputs: list[Any]) -> Any:
         raise refused(call, "Use shapes (features,), (time, channels) or (height, width, channels).")
     if len(target) == 2:
         target = (1, *target)
-    return folder.once(call, lambda: layers.Reshape(target, name=call.name))(inputs[0])
+    return folder.once(call, lambda name: layers.Reshape(target, name=name))(inputs[0])
+
+
+def _upsampling(folder: Folder, call: Call, inputs: list[Any]) -> Any:
+    """Return each sample several times, by concatenating and reshaping: TFLM has no operator TILE."""
+    layer = call.layer
+    refuse_channels_first(call)
+    if getattr(layer, "interpolation", "nearest") != "nearest":
+        raise refused(call, 'Use interpolation="nearest".')
+    high, wide = (1, layer.size) if folder.rank(call.inputs[0]) == 3 else layer.size
+    _, height, width, channels = inputs[0].shape
+    tensor = inputs[0]
+    if wide > 1:
+        copies = folder.once(call, lambda name: layers.Concatenate(3, name=name), "columns")([tensor] * wide)
+        target = (height, wide * width, channels)
+        part = "wide" if high > 1 else ""
+        tensor = folder.once(call, lambda name: layers.Reshape(target, name=name), part)(copies)
+    if high > 1:
+        copies = folder.once(call, lambda name: layers.Concatenate(2, name=name), "rows")([tensor] * high)
+        tensor = folder.once(
+            call, lambda name: layers.Reshape((high * height, wide * width, channels), name=name)
+        )(copies)
+    return tensor
 
 
 def _flatten(folder: Folder, call: Call, inputs: list[Any]) -> Any:
-    _refuse_channels_first(call)
-    return folder.once(call, lambda: layers.Flatten(name=call.name))(inputs[0])
+    refuse_channels_first(call)
+    return folder.once(call, lambda name: layers.Flatten(name=name))(inputs[0])
 
 
 def _dropout(folder: Folder, call: Call, inputs: list[Any]) -> Any:
     layer = call.layer
     if layer.noise_shape is not None:
         raise refused(call, "Use a dropout without noise_shape, or SpatialDropout.")
-    return folder.once(call, lambda: layers.Dropout(layer.rate, seed=layer.seed, name=call.name))(inputs[0])
+    return folder.once(call, lambda name: layers.Dropout(layer.rate, seed=layer.seed, name=name))(inputs[0])
 
 
 def _spatial_dropout(folder: Folder, call: Call, inputs: list[Any]) -> Any:
-    _refuse_channels_first(call)
+    refuse_channels_first(call)
     layer = call.layer
-    return folder.once(call, lambda: layers.SpatialDropout2D(layer.rate, seed=layer.seed, name=call.name))(
+    return folder.once(call, lambda name: layers.SpatialDropout2D(layer.rate, seed=layer.seed, name=name))(
         inputs[0]
     )
 
 
 def _noise(folder: Folder, call: Call, inputs: list[Any]) -> Any:
     layer = call.layer
-    return folder.once(call, lambda: layers.GaussianNoise(layer.stddev, layer.seed, name=call.name))(
+    return folder.once(call, lambda name: layers.GaussianNoise(layer.stddev, layer.seed, name=name))(
         inputs[0]
     )
 
 
 def _identity(folder: Folder, call: Call, inputs: list[Any]) -> Any:
-    return folder.once(call, lambda: layers.Identity(name=call.name))(inputs[0])
+    return folder.once(call, lambda name: layers.Identity(name=name))(inputs[0])
 
 
 def _activation(folder: Folder, call: Call, inputs: list[Any]) -> Any:
@@ -158,7 +138,7 @@ def _activation(folder: Folder, call: Call, inputs: list[Any]) -> Any:
 
 
 def _running_sum(folder: Folder, call: Call, inputs: list[Any]) -> Any:
-    return folder.once(call, lambda: RunningSum(call.layer.ratio, name=call.name))(inputs)
+    return folder.once(call, lambda name: RunningSum(call.layer.ratio, name=name))(inputs)
 
 
 def _select_channels(folder: Folder, call: Call, inputs: list[Any]) -> Any:
@@ -167,47 +147,31 @@ def _select_channels(folder: Folder, call: Call, inputs: list[Any]) -> Any:
     parts = [inputs[0][:, :, :, slice(*bounds)] for bounds in slices_of(call.layer.channels)]
     if len(parts) == 1:
         return parts[0]
-    return folder.once(call, lambda: layers.Concatenate(-1, name=call.name))(parts)
-
-
-def _two(kind: type) -> Rule:
-    """Return the rule of an operator between two tensors, such as `a + b`."""
-
-    def rule(folder: Folder, call: Call, inputs: list[Any]) -> Any:
-        if len(inputs) != 2:
-            raise refused(call, "Use it between two tensors, not with a constant.")
-        _refuse_mixed_ranks(folder, call)
-        return folder.once(call, lambda: kind(name=call.name))(inputs)
-
-    return rule
-
-
-def _relu(folder: Folder, call: Call, inputs: list[Any]) -> Any:
-    return folder.once(call, lambda: layers.ReLU(name=call.name))(inputs[0])
+    return folder.once(call, lambda name: layers.Concatenate(-1, name=name))(parts)
 
 
 def _slice(folder: Folder, call: Call, inputs: list[Any]) -> Any:
-    key = call.arguments.args[1] if len(call.arguments.args) > 1 else call.arguments.kwargs["key"]
-    parts = list(key) if isinstance(key, tuple) else [key]
-    if not all(isinstance(part, slice) for part in parts) or parts[0] != slice(None):
-        raise refused(call, "Slice with ranges such as x[:, 2:6], the batch as a whole.")
-    if folder.rank(call.inputs[0]) == 3:
-        parts.insert(1, slice(None))
-    return inputs[0][tuple(parts)]
+    key = slice_key(call.arguments, folder.rank(call.inputs[0]))
+    if key is None:
+        raise refused(call, "Slice with ranges or indices such as x[:, 2:6], the batch as a whole.")
+    part = inputs[0][key]
+    # An index leaves an axis of one element.
+    is_shorter = folder.rank(call.output) < folder.rank(call.inputs[0])
+    return _reshape(folder, call, [part]) if is_shorter else part
 
 
-def _refuse_mixed_ranks(folder: Folder, call: Call) -> None:
-    ranks = sorted({folder.rank(number) for number in call.inputs})
-    if len(ranks) > 1:
-        raise refused(call, f"Give its inputs the same rank; they have {ranks}, the batch included.")
+def _rescaling(folder: Folder, call: Call, inputs: list[Any]) -> Any:
+    scale, offset, tensor = call.layer.scale, call.layer.offset, inputs[0]
+    if not (isinstance(scale, Real) and isinstance(offset, Real)):
+        raise refused(call, "Use one number for all channels, or BatchNormalization.")
+    if scale != 1 and offset != 0:
+        # Two int8 operators: each has a range.
+        tensor = folder.once(call, lambda name: layers.Rescaling(scale, name=name), "scaled")(tensor)
+        scale = 1.0
+    return folder.once(call, lambda name: layers.Rescaling(scale, offset, name=name))(tensor)
 
 
-def _refuse_channels_first(call: Call) -> None:
-    if getattr(call.layer, "data_format", None) == "channels_first":
-        raise refused(call, "Use channels_last.")
-
-
-_RULES: dict[type, Rule] = {
+RULES: dict[type, Rule] = {
     layers.MaxPooling1D: _pooling(layers.MaxPooling2D),
     layers.MaxPooling2D: _pooling(layers.MaxPooling2D),
     layers.AveragePooling1D: _pooling(layers.AveragePooling2D),
@@ -220,11 +184,12 @@ _RULES: dict[type, Rule] = {
     layers.ZeroPadding2D: _margins(layers.ZeroPadding2D, "padding"),
     layers.Cropping1D: _margins(layers.Cropping2D, "cropping"),
     layers.Cropping2D: _margins(layers.Cropping2D, "cropping"),
-    layers.Add: _merging(layers.Add),
-    layers.Subtract: _merging(layers.Subtract),
-    layers.Multiply: _merging(layers.Multiply),
+    **MERGES,
     layers.Concatenate: _concatenate,
     layers.Reshape: _reshape,
+    layers.UpSampling1D: _upsampling,
+    layers.UpSampling2D: _upsampling,
+    layers.Rescaling: _rescaling,
     layers.Flatten: _flatten,
     layers.SpatialDropout1D: _spatial_dropout,
     layers.SpatialDropout2D: _spatial_dropout,
@@ -232,18 +197,7 @@ _RULES: dict[type, Rule] = {
     layers.GaussianNoise: _noise,
     layers.Identity: _identity,
     layers.ActivityRegularization: _identity,
-    layers.Activation: _activation,
-    layers.ReLU: _activation,
-    layers.LeakyReLU: _activation,
-    layers.Softmax: _activation,
+    **dict.fromkeys(ACTIVATION_LAYERS, _activation),
     RunningSum: _running_sum,
     SelectChannels: _select_channels,
-}
-# Operators on Keras tensors have classes without public names.
-_OPERATIONS: dict[str, Rule] = {
-    "Add": _two(layers.Add),
-    "Subtract": _two(layers.Subtract),
-    "Multiply": _two(layers.Multiply),
-    "Relu": _relu,
-    "GetItem": _slice,
 }

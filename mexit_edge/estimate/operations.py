@@ -133,6 +133,8 @@ def _counted(rule: Rule, graph: Graph, operator: Operator, constant: Mask | None
     try:
         if not operator.outputs or min(operator.inputs[:1], default=0) < 0:
             raise IndexError("an operator without input or output")
+        if not all(graph.tensors[index].elements for index in operator.outputs):
+            raise ValueError("an output without elements")
         return rule(graph, operator, constant)
     except InputError:
         raise

@@ -32,10 +32,6 @@ class Anatomy:
     heads: tuple[tuple[str, ...], ...]
     plain: tuple[str, ...]
 
-    def block_of(self, layer: str) -> int | None:
-        """Return the number of a layer's block, from 1; None for a layer of a head."""
-        return next((number for number, names in enumerate(self.blocks, start=1) if layer in names), None)
-
 
 def anatomy(network: keras.Model) -> Anatomy:
     """Tell blocks and heads of a network apart by which exits need which layers.

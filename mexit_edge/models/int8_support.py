@@ -1,7 +1,7 @@
 """Which Keras layers become int8 operators, as the converter of TensorFlow 2.21 turned out to treat them.
 
-The tables hold what was found by converting networks of one such layer each; what was not tried is unknown.
-The word of the converter itself comes with `mexit_edge.compress.convert`.
+The tables hold what was found by converting networks of one such layer each (benchmarks/int8_layers.py); what
+was not tried is unknown. The word of the converter itself comes with `mexit_edge.compress.convert`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import keras
 from keras import layers
 
 from mexit_edge.estimate import OPERATIONS
+from mexit_edge.models.activation_names import activation_name
 from mexit_edge.models.layer_calls import LayerCall
 from mexit_edge.models.layer_macs import is_known
 
@@ -37,6 +38,7 @@ _NORMALISE = "Use BatchNormalization, which folds into the convolution before it
 # What the converter leaves in float, or refuses: the operator, and what to use instead.
 _BLOCKING: dict[type, tuple[str, str]] = {
     layers.Conv3D: ("CONV_3D has no int8 form", "Use Conv2D, with the third axis among the channels."),
+    layers.Conv3DTranspose: ("CONV_3D_TRANSPOSE has no int8 form", "Reshape and use Conv2DTranspose."),
     layers.MaxPooling3D: ("TFLite has no MaxPool3D", "Reshape and use MaxPooling2D."),
     layers.AveragePooling3D: ("TFLite has no AvgPool3D", "Reshape and use AveragePooling2D."),
     layers.Discretization: ("BUCKETIZE has no int8 form", _IN_FRONT),
@@ -80,9 +82,11 @@ _BY_WAY_OF: dict[type, str] = {
     layers.Resizing: "RESIZE_BILINEAR",
     layers.UpSampling1D: "TILE",
     layers.UpSampling2D: "TILE",
+    layers.UpSampling3D: "TILE",
 }
 _ACTIVATIONS_BY_WAY_OF = {"gelu": "GELU", "log_softmax": "LOG_SOFTMAX", "mish": "LOG", "softplus": "LOG"}
 _OPERATIONS_BY_WAY_OF = {
+    "BroadcastTo": "BROADCAST_TO",
     "Flip": "REVERSE_V2",
     "Gelu": "GELU",
     "Log": "LOG",
@@ -149,7 +153,7 @@ def _of_layer(layer: Any, call: LayerCall) -> Int8Support:
         return _of_relu(layer)
     if not isinstance(layer, keras.layers.Layer):
         return _of_operation(type(layer).__name__)
-    return _of_activation(layer)
+    return _of_activation(layer, call)
 
 
 def _is_known_class(kind: type) -> bool:
@@ -182,6 +186,8 @@ def _of_recurrent(layer: Any) -> Int8Support:
 
 
 def _of_operation(name: str) -> Int8Support:
+    if name == "Cast":
+        return Int8Support(None, "only a cast that changes nothing converts", "Leave it out.")
     if name in _BLOCKING_OPERATIONS:
         return Int8Support(False, *_BLOCKING_OPERATIONS[name])
     if name.lower() in _BLOCKING_ACTIVATIONS:
@@ -191,14 +197,16 @@ def _of_operation(name: str) -> Int8Support:
     return Int8Support(True) if is_known(name) else _unknown(name)
 
 
-def _of_activation(layer: Any) -> Int8Support:
+def _of_activation(layer: Any, call: LayerCall) -> Int8Support:
     """Judge a layer by its activation, once its kind is no obstacle."""
     own = type(layer).__module__.startswith("mexit_edge.")
     if not (own or is_known(layer)):
         return _unknown(type(layer).__name__)
     activation = getattr(layer, "activation", None)
-    name = getattr(activation, "__name__", None) or type(activation).__name__.lower()
-    if activation is None or name in _ACTIVATIONS:
+    if isinstance(activation, keras.layers.Layer):
+        return _of_layer(activation, call)
+    name = activation_name(activation)
+    if name in _ACTIVATIONS:
         if name == "softmax" or isinstance(layer, layers.Softmax):
             return Int8Support(
                 True, "it takes an exponential per element", "Leave it out at exits, which take logits."
@@ -208,7 +216,7 @@ def _of_activation(layer: Any) -> Int8Support:
         return Int8Support(False, f"{name}: {_BLOCKING_ACTIVATIONS[name]}", "Use relu or leaky_relu.")
     if name in _ACTIVATIONS_BY_WAY_OF:
         return _by_way_of(_ACTIVATIONS_BY_WAY_OF[name])
-    return _unknown(f"the activation {name}")
+    return _unknown(f"the activation {getattr(activation, '__name__', type(activation).__name__)}")
 
 
 def _by_way_of(operator: str) -> Int8Support:

@@ -170,7 +170,7 @@ _WITHOUT_MACS: frozenset[type] = frozenset({
 })
 # Operations of `keras.ops` by their class.
 _ELEMENTWISE_OPERATIONS = frozenset({
-    "Abs", "Absolute", "Add", "Amax", "Amin", "BroadcastTo", "Cast", "Clip", "Concatenate", "Divide", "Elu",
+    "Absolute", "Add", "Amax", "Amin", "BroadcastTo", "Cast", "Clip", "Concatenate", "Divide", "Elu",
     "Exp", "ExpandDims", "Flip", "Gelu", "GetItem", "HardSigmoid", "HardSilu", "HardTanh", "LeakyRelu", "Log",
     "Max", "Maximum", "Mean", "Min", "Minimum", "Multiply", "Negative", "Pad", "Power", "Reciprocal", "Relu",
     "Relu6", "Repeat", "Reshape", "Rsqrt", "Sigmoid", "Silu", "Softmax", "Softplus", "Split", "Sqrt",

@@ -106,6 +106,7 @@ def origin(manifest: Manifest) -> tuple[tuple[str, str], ...]:
     facts = {
         "training data": training.data,
         "backbone": training.backbone,
+        "preset": training.preset,
         "regime": training.regime,
         "seed": training.seed,
         "epochs": training.epochs,

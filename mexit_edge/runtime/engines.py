@@ -96,9 +96,17 @@ class LiteRTModel(LoadedModel):
         self._interpreter = _litert(content, kernels)
         try:
             self._inputs = [detail["index"] for detail in self._interpreter.get_input_details()]
-            self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
+            outputs = self._interpreter.get_output_details()
         except REFUSALS as error:
             raise _does_not_run("LiteRT", error) from error
+        computed = [tuple(detail["shape"].tolist()) for detail in outputs]
+        stored = [graph.tensors[index].shape for index in graph.outputs]
+        if computed != stored:
+            raise InputError(
+                "a model must store the shapes of its outputs that its operators compute. "
+                f"Received: {stored} instead of {computed}. Convert the network with a static batch of 1."
+            )
+        self._outputs = [detail["index"] for detail in outputs]
         # Bound once: these three calls are the inner loop of every window.
         self._set, self._invoke = self._interpreter.set_tensor, self._interpreter.invoke
         self._get = self._interpreter.get_tensor

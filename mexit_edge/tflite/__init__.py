@@ -3,7 +3,7 @@
 from mexit_edge.tflite.audit import audit, audit_int8, is_integer
 from mexit_edge.tflite.batch import batchable
 from mexit_edge.tflite.cut import CutStage, cut_at, cut_at_exits, cut_at_positions, cut_into
-from mexit_edge.tflite.extract import mended, strip
+from mexit_edge.tflite.extract import mended
 from mexit_edge.tflite.graph import Graph, Operator, Tensor
 from mexit_edge.tflite.liveness import alive_after
 from mexit_edge.tflite.names import short_name, tensor_names
@@ -30,6 +30,5 @@ __all__ = [
     "phone_bundle",
     "phone_model",
     "short_name",
-    "strip",
     "tensor_names",
 ]

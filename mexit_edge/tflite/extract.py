@@ -17,21 +17,6 @@ SIGNATURE = b"serving_default"
 MEMORY_PLAN = "OfflineMemoryAllocation"
 
 
-def strip(content: bytes) -> bytes:
-    """Return the model without names, signatures and metadata, as stages are written: for a fair size.
-
-    It computes the same; its outputs are told apart by their order alone.
-
-    Args:
-        content: a .tflite.
-
-    Raises:
-        InputError: as for `Graph`, or an operator has intermediate tensors.
-    """
-    graph = Graph(content)
-    return extract(graph, [operator.index for operator in graph.operators], graph.inputs, graph.outputs)
-
-
 def mended(content: bytes) -> bytes:
     """Return the model with what LiteRT refuses and no kernel reads put right; often the same bytes.
 

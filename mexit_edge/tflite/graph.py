@@ -19,6 +19,14 @@ from mexit_edge.tflite.verify import damaged
 MAX_SIGNATURES = 64
 _OP_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 _TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+# Operator -> the first of its inputs that may be absent (-1), mostly the bias. Where another one is, LiteRT
+# reads what stands before its tensors in memory: XNNPACK may end the process on an ADD with one input.
+_MAY_BE_ABSENT = {
+    **dict.fromkeys(("CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"), 2),
+    **dict.fromkeys(("CONV_3D_TRANSPOSE", "SVDF", "TRANSPOSE_CONV"), 3),
+    **dict.fromkeys(("BIDIRECTIONAL_SEQUENCE_LSTM", "LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM"), 1),
+    "BIDIRECTIONAL_SEQUENCE_RNN": 1,
+}
 _NUMPY_TYPES = {
     "FLOAT32": "<f4",
     "FLOAT16": "<f2",
@@ -91,8 +99,9 @@ class Graph:
 
     Raises:
         InputError: it is no .tflite or a damaged one, is more than 256 MiB, holds more than one subgraph, or
-            its operators cannot be followed: a tensor with two producers, or read before it is made; a shape
-            that cannot be; values outside of the file's own buffers.
+            its operators cannot be followed: a tensor with two producers, or read before it is made; an
+            input left out that an operator needs; a shape that cannot be; values outside of the file's own
+            buffers.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -139,6 +148,17 @@ class Graph:
         self.model = model
         self.subgraph = model.subgraphs[0]
         refuse_unsound(self.model, self.subgraph)
+        self._refuse_absent_inputs()
+
+    def _refuse_absent_inputs(self) -> None:
+        for operator in self.operators:
+            first = 0 if operator.name.startswith("custom:") else _MAY_BE_ABSENT.get(operator.name)
+            needed = operator.inputs if first is None else operator.inputs[:first]
+            if -1 in needed:
+                raise InputError(
+                    f"every operator must have the inputs that it needs. Received: {operator.name} (operator "
+                    f"{operator.index}) without input {needed.index(-1)}. Convert the model again."
+                )
 
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mexit_edge.compress.activation_names import activation_name
+import keras
+
 from mexit_edge.errors import InputError
+from mexit_edge.models.activation_names import activation_name
 
 Call = Callable[[Any], Any]
 
@@ -38,6 +40,18 @@ def _hard_silu(k: Any, name: str) -> tuple[Call, ...]:
     return (lambda x: multiply([x, clipped(shifted(x))]),)
 
 
+def axis_of(axis: int, rank: int) -> int:
+    """Return an axis of a tensor of some rank in the form of height 1."""
+    positive = axis % rank
+    return positive + 1 if rank == 3 and positive >= 1 else positive
+
+
+def _relu(layer: Any, k: Any, name: str, rank: int) -> Call:
+    options = {"negative_slope": float(layer.negative_slope), "threshold": float(layer.threshold)}
+    made: Call = k.ReLU(max_value=layer.max_value, name=name, **options)
+    return made
+
+
 _SAME_ACTIVATIONS = {
     **{name: name for name in ("linear", "relu", "sigmoid", "tanh", "softmax", "softplus", "softsign")},
     **{name: name for name in ("elu", "selu", "exponential", "mish", "gelu")},
@@ -49,20 +63,35 @@ _BUILT_ACTIVATIONS: dict[str, Callable[[Any, str], tuple[Call, ...]]] = {
     "hard_sigmoid": _hard_sigmoid,
     "hard_silu": _hard_silu,
 }
+# Layers that are an activation, which other layers may take for theirs.
+ACTIVATION_LAYERS: dict[type, Callable[[Any, Any, str, int], Call]] = {
+    keras.layers.ELU: lambda layer, k, name, rank: k.ELU(float(layer.alpha), name=name),
+    keras.layers.LeakyReLU: lambda layer, k, name, rank: k.LeakyReLU(float(layer.negative_slope), name=name),
+    keras.layers.ReLU: _relu,
+    keras.layers.Softmax: lambda layer, k, name, rank: k.Softmax(axis_of(layer.axis, rank), name=name),
+}
 
 
-def activation_of(layer: Any, k: Any, name: str) -> tuple[str, tuple[Call, ...]]:
+def known_activations() -> list[str]:
+    """Return the names of the activations that `activation_of` takes."""
+    return sorted({*_SAME_ACTIVATIONS, *_BUILT_ACTIVATIONS})
+
+
+def activation_of(layer: Any, k: Any, name: str, rank: int) -> tuple[str, tuple[Call, ...]]:
     """Return a layer's activation as tf_keras has it: by name, and as layers where the name does not do.
 
     Args:
         layer: of Keras 3, with or without an activation.
         k: `tf_keras.layers`.
         name: of the new layer.
+        rank: of the layer's first input, in Keras 3.
 
     Raises:
         InputError: tf_keras has no such activation.
     """
     function = getattr(layer, "activation", None)
+    if type(function) in ACTIVATION_LAYERS:
+        return "linear", (ACTIVATION_LAYERS[type(function)](function, k, part_of(name, "activation"), rank),)
     activation = activation_name(function)
     if activation in _SAME_ACTIVATIONS:
         return _SAME_ACTIVATIONS[activation], ()

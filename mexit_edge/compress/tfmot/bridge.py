@@ -14,11 +14,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from mexit_edge.compress.flat_graph import Call, FlatGraph
+from mexit_edge.compress.operators import is_slice, slice_key
 from mexit_edge.compress.tfmot.extra import load_extra
 from mexit_edge.compress.tfmot.layers import Translated, translate
 from mexit_edge.errors import InputError
 from mexit_edge.models.heads import exit_names
-from mexit_edge.models.layer_calls import layer_calls
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,8 @@ class Bridged:
             for variable, array in zip(layer.weights, twin.get_layer(name).get_weights(), strict=True)
         }
         # Not by `clone_model`, which renames inputs.
-        copy = type(self.network).from_config(self.network.get_config())
+        with keras.saving.custom_object_scope(_functions(self.network)):
+            copy = type(self.network).from_config(self.network.get_config())
         copy.set_weights([arrays[id(variable)] for variable in self.network.weights])
         return copy
 
@@ -71,7 +73,7 @@ def bridge(network: keras.Model) -> Bridged:
     """
     exits = exit_names(network)
     tf_keras = load_extra().keras
-    work = _Translation(tf_keras)
+    work = _Translation(tf_keras, FlatGraph(network))
     inputs, tensors = [], []
     for tensor in network.inputs:
         shape = tuple(tensor.shape[1:])
@@ -84,52 +86,71 @@ def bridge(network: keras.Model) -> Bridged:
         # Named, lest a name of tf_keras' own choice be that of one of the network's layers.
         high = tf_keras.layers.Reshape((1, *shape), name=work.free_name(f"{tensor.name}_high"))
         tensors.append(high(inputs[-1]) if len(shape) == 2 else inputs[-1])
-    outputs = work.run(network, tensors)
+    outputs = work.run(tensors)
     logits = [outputs[exit_] for exit_ in exits]
     twin = tf_keras.Model(inputs, logits, name=work.free_name(f"{network.name}_twin"))
     return Bridged(network, twin, exits, tuple(work.pairs()))
 
 
-def _ids(tensors: Sequence[Any]) -> list[int]:
-    return [id(tensor) for tensor in tensors]
+def _functions(network: keras.Model) -> dict[str, Any]:
+    """Return the activations of a network by the names that its configuration has for them.
+
+    Keras does not find all of those that are not its own, such as `tf.nn.silu`, which calls itself swish.
+    """
+    found: list[Any] = [getattr(layer, "activation", None) for layer in network._flatten_layers()]
+    return {one.__name__: one for one in found if hasattr(one, "__name__")}
 
 
 class _Translation:
     """Goes through the graph of a network, call by call."""
 
-    def __init__(self, tf_keras: Any) -> None:
+    def __init__(self, tf_keras: Any, graph: FlatGraph) -> None:
         self._tf_keras = tf_keras
+        self._graph = graph
         self._layers: dict[int, tuple[Any, Translated]] = {}
         self._names: set[str] = set()
 
-    def run(self, network: Any, tensors: Sequence[Any]) -> dict[str, Any]:
-        """Call a functional network on tensors of tf_keras; return its outputs by name."""
-        calls = layer_calls(network, "network")
-        there = dict(zip(_ids(calls.flat_inputs), tensors, strict=True))
-        for call in calls.calls:
-            given = [there[id(tensor)] for tensor in call.inputs]
-            there[id(call.outputs[0])] = self._call(call.layer, given, call.inputs)
-        return {name: there[id(tensor)] for name, tensor in calls.outputs.items()}
+    def run(self, tensors: Sequence[Any]) -> dict[str, Any]:
+        """Call the network on tensors of tf_keras; return its outputs by name."""
+        there = dict(zip(self._graph.inputs, tensors, strict=True))
+        for call in self._graph.calls:
+            there[call.output] = self._call(call, [there[number] for number in call.inputs])
+        return {name: there[number] for name, number in self._graph.outputs.items()}
 
-    def _call(self, operation: Any, given: Sequence[Any], originals: Sequence[Any]) -> Any:
-        ranks = {len(tensor.shape) for tensor in originals}
-        if not isinstance(operation, keras.layers.Layer) or len(ranks) != 1:
+    def _call(self, call: Call, given: Sequence[Any]) -> Any:
+        if is_slice(call.layer):
+            return self._slice(call, given[0])
+        ranks = {len(self._graph.shapes[number]) for number in call.inputs}
+        if not isinstance(call.layer, keras.layers.Layer) or len(ranks) != 1:
             what = f"inputs of ranks {sorted(ranks)}" if len(ranks) != 1 else "an operation that is no layer"
             raise InputError(
                 "`network` must consist of layers with inputs of one rank. Received: "
-                f"{what} ({operation.name!r}, {type(operation).__name__}). Use a layer such as "
+                f"{what} ({call.name!r}, {type(call.layer).__name__}). Use a layer such as "
                 "`keras.layers.Add`, and `Reshape` before it where ranks differ."
             )
-        rank = ranks.pop()
-        if id(operation) not in self._layers:
-            name = self.free_name(operation.name)
-            self._layers[id(operation)] = operation, translate(operation, self._tf_keras, name, rank)
-        translated = self._layers[id(operation)][1]
+        if id(call.layer) not in self._layers:
+            translated = translate(call.layer, self._tf_keras, self.free_name(call.name), ranks.pop())
+            self._layers[id(call.layer)] = call.layer, translated
+        translated = self._layers[id(call.layer)][1]
         first = translated.main is not None and not translated.main.built
         output = translated(given)
         if first:
-            _copy_weights(operation, translated.main)
+            _copy_weights(call.layer, translated.main)
         return output
+
+    def _slice(self, call: Call, tensor: Any) -> Any:
+        shape = self._graph.shapes[call.output]
+        key = slice_key(call.arguments, len(self._graph.shapes[call.inputs[0]]))
+        if key is None or len(shape) < 2:
+            raise InputError(
+                "`network` must slice with ranges or indices, the batch as a whole. Received: "
+                f"{call.name!r} with {call.arguments.args[1:]}. Use slices such as x[:, 2:6]."
+            )
+        if len(shape) == len(self._graph.shapes[call.inputs[0]]):
+            return tensor[key]
+        # An index leaves an axis of one element.
+        target = (1, *shape[1:]) if len(shape) == 3 else shape[1:]
+        return self._tf_keras.layers.Reshape(target, name=self.free_name(call.name))(tensor[key])
 
     def pairs(self) -> Iterator[tuple[Any, str]]:
         """Yield layers with weights and the names of those that stand for them."""

@@ -143,11 +143,11 @@ class Task:
 
 def _source(given: Any, network: keras.Model, x: Any, y: Any, settings: FineTuning) -> Source:
     """Return the windows, normalised and perturbed as the model's own; of a plain network, as they are."""
-    if isinstance(given, MultiExitModel):
-        normalisation, perturbations = given.normalisation, given.perturbations
-    else:
-        normalisation = Normalisation.identity(x.sensor.n_channels) if isinstance(x, Windows) else None
-        perturbations = ()
+    is_model = isinstance(given, MultiExitModel)
+    normalisation, perturbations = (given.normalisation, given.perturbations) if is_model else (None, ())
+    if normalisation is None and isinstance(x, Windows):
+        # `fit` would take that of the windows, which the network has not been trained with.
+        normalisation = Normalisation.identity(x.sensor.n_channels)
     # Whatever the model's regime does to its batches: these are for the mean over exits.
     joint = MultiExitModel(
         network, "joint", normalisation=normalisation, perturbations=perturbations or (), seed=settings.seed

@@ -12,8 +12,14 @@ from typing import Any
 
 import keras
 
-from mexit_edge.compress.layer_kinds import is_of_its_kind
-from mexit_edge.compress.tfmot.activations import Call, activation_of, no_such_option, part_of
+from mexit_edge.compress.tfmot.activations import (
+    ACTIVATION_LAYERS,
+    Call,
+    activation_of,
+    axis_of,
+    no_such_option,
+    part_of,
+)
 from mexit_edge.errors import InputError
 from mexit_edge.models.join import SelectChannels
 from mexit_edge.models.running_sum import RunningSum
@@ -51,8 +57,9 @@ def translate(layer: Any, tf_keras: Any, name: str, rank: int) -> Translated:
     Raises:
         InputError: there is nothing that stands for such a layer, or for one of its options; by name.
     """
-    rule = next((_RULES[kind] for kind in type(layer).__mro__ if kind in _RULES), None)
-    if rule is None or not is_of_its_kind(layer):
+    # By exact type: a subclass of somebody's own may compute anything, whatever it inherits from.
+    rule = _RULES.get(type(layer))
+    if rule is None:
         raise InputError(
             "`network` must consist of layers that the bridge to tf_keras knows. Received: the layer "
             f"{layer.name!r} ({type(layer).__name__}). Known: {', '.join(known_layers())}."
@@ -73,16 +80,10 @@ def _high(sizes: Any, one_dimensional: bool) -> tuple[int, int]:
     return (1, *sizes) if one_dimensional else sizes
 
 
-def _axis(axis: int, rank: int) -> int:
-    """Return the axis of the height-1 form."""
-    positive = axis % rank
-    return positive + 1 if rank == 3 and positive >= 1 else positive
-
-
 def _convolution(layer: Any, k: Any, name: str, rank: int) -> Translated:
     flat = rank == 3
     kernel, dilation = _high(layer.kernel_size, flat), _high(layer.dilation_rate, flat)
-    activation, after = activation_of(layer, k, name)
+    activation, after = activation_of(layer, k, name, rank)
     before: tuple[Call, ...] = ()
     padding = layer.padding
     if padding == "causal":
@@ -113,7 +114,7 @@ def _convolution(layer: Any, k: Any, name: str, rank: int) -> Translated:
 
 
 def _dense(layer: Any, k: Any, name: str, rank: int) -> Translated:
-    activation, after = activation_of(layer, k, name)
+    activation, after = activation_of(layer, k, name, rank)
     if rank == 2:
         main = k.Dense(layer.units, activation=activation, use_bias=layer.use_bias, name=name)
     else:
@@ -135,18 +136,8 @@ def _normalisation(layer: Any, k: Any, name: str, rank: int) -> Translated:
 
 
 def _activation_layer(layer: Any, k: Any, name: str, rank: int) -> Translated:
-    activation, after = activation_of(layer, k, name)
+    activation, after = activation_of(layer, k, name, rank)
     return Translated(after or (k.Activation(activation, name=name),))
-
-
-def _relu(layer: Any, k: Any, name: str, rank: int) -> Translated:
-    made = k.ReLU(
-        max_value=layer.max_value,
-        negative_slope=float(layer.negative_slope),
-        threshold=float(layer.threshold),
-        name=name,
-    )
-    return Translated((made,))
 
 
 def _pooling(kind: str) -> Callable[..., Translated]:
@@ -190,6 +181,12 @@ def _reshape(layer: Any, k: Any, name: str, rank: int) -> Translated:
     return Translated((k.Reshape((1, *target) if len(target) == 2 else target, name=name),))
 
 
+def _dropout(layer: Any, k: Any, name: str, rank: int) -> Translated:
+    if layer.noise_shape is not None:
+        raise no_such_option(layer, "noise_shape", layer.noise_shape)
+    return Translated((k.Dropout(layer.rate, name=name),))
+
+
 def _running_sum(layer: Any, k: Any, name: str, rank: int) -> Translated:
     import tensorflow as tf
 
@@ -216,10 +213,7 @@ _RULES: dict[type, Callable[[Any, Any, str, int], Translated]] = {
     _L.Dense: _dense,
     _L.BatchNormalization: _normalisation,
     _L.Activation: _activation_layer,
-    _L.ReLU: _relu,
-    _L.LeakyReLU: _one(lambda layer, k, name, rank: k.LeakyReLU(float(layer.negative_slope), name=name)),
-    _L.ELU: _one(lambda layer, k, name, rank: k.ELU(float(layer.alpha), name=name)),
-    _L.Softmax: _one(lambda layer, k, name, rank: k.Softmax(_axis(layer.axis, rank), name=name)),
+    **{kind: _one(make) for kind, make in ACTIVATION_LAYERS.items()},
     **{kind: _pooling("MaxPooling2D") for kind in (_L.MaxPooling1D, _L.MaxPooling2D)},
     **{kind: _pooling("AveragePooling2D") for kind in (_L.AveragePooling1D, _L.AveragePooling2D)},
     _L.GlobalAveragePooling1D: _global_pooling("GlobalAveragePooling2D"),
@@ -228,18 +222,19 @@ _RULES: dict[type, Callable[[Any, Any, str, int], Translated]] = {
     _L.GlobalMaxPooling2D: _global_pooling("GlobalMaxPooling2D"),
     **{getattr(_L, kind): _merge(kind) for kind in ("Add", "Subtract", "Multiply", "Average")},
     **{getattr(_L, kind): _merge(kind) for kind in ("Maximum", "Minimum")},
-    _L.Concatenate: _one(lambda layer, k, name, rank: k.Concatenate(_axis(layer.axis, rank), name=name)),
+    _L.Concatenate: _one(lambda layer, k, name, rank: k.Concatenate(axis_of(layer.axis, rank), name=name)),
     **{kind: _edges("ZeroPadding2D", "padding") for kind in (_L.ZeroPadding1D, _L.ZeroPadding2D)},
     **{kind: _edges("Cropping2D", "cropping") for kind in (_L.Cropping1D, _L.Cropping2D)},
     **dict.fromkeys((_L.UpSampling1D, _L.UpSampling2D), _upsampling),
     _L.Flatten: _one(lambda layer, k, name, rank: k.Flatten(name=name)),
     _L.Reshape: _reshape,
     _L.Rescaling: _one(lambda layer, k, name, rank: k.Rescaling(layer.scale, layer.offset, name=name)),
-    _L.Dropout: _one(lambda layer, k, name, rank: k.Dropout(layer.rate, name=name)),
+    _L.Dropout: _dropout,
+    _L.GaussianNoise: _one(lambda layer, k, name, rank: k.GaussianNoise(layer.stddev, name=name)),
     _L.SpatialDropout1D: _one(lambda layer, k, name, rank: k.SpatialDropout2D(layer.rate, name=name)),
     _L.SpatialDropout2D: _one(lambda layer, k, name, rank: k.SpatialDropout2D(layer.rate, name=name)),
-    # In inference and in training alike.
-    _L.Identity: lambda layer, k, name, rank: Translated(()),
+    # In inference and in training alike; regularisers stay behind.
+    **dict.fromkeys((_L.Identity, _L.ActivityRegularization), lambda layer, k, name, rank: Translated(())),
     RunningSum: _running_sum,
     SelectChannels: _select_channels,
 }
