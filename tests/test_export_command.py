@@ -28,7 +28,7 @@ import numpy as np
 from mexit_edge.bundle import Bundle
 from mexit_edge.cli.app import app
 from mexit_edge.cli.array_files import read_arrays
-from mexit_edge.cli.inspect_network import load_saved
+from mexit_edge.cli.keras_file import load_saved
 from mexit_edge.cli.training_windows import WindowsSource, training_windows
 from mexit_edge.compress import Quantization
 from mexit_edge.errors import InputError
@@ -75,7 +75,7 @@ def test_a_saved_model_becomes_a_bundle_with_its_normalisation(saved: dict[str, 
     facts = json.loads(result.stdout)
     bundle = Bundle.load(here / facts["bundle"])
     assert bundle.manifest.policy is None
-    assert bundle.manifest.normalisation.scale == load_saved(saved["model"]).normalisation.scale
+    assert bundle.manifest.normalisation.scale == load_saved(saved["model"], "network").normalisation.scale
     assert bundle.manifest.training.train_subjects == TRAINED_ON
     assert [stage["exit"] for stage in facts["stages"]] == ["exit_01", "exit_02", "exit_03"]
     assert facts["bytes"] == sum(map(len, bundle.stages))
@@ -95,11 +95,11 @@ def test_names_and_the_file_for_phones_come_on_request(saved: dict[str, Path], h
 
 def test_ranges_are_observed_on_training_subjects_only(saved: dict[str, Path]) -> None:
     source = WindowsSource(data="watch")
-    windows, said = training_windows(load_saved(saved["model"]), source)
+    windows, said = training_windows(load_saved(saved["model"], "network"), source)
     assert windows.subjects == TRAINED_ON
     whose = "of the 3 subjects that the network was trained on; normalised as the network knows"
     assert said == f"{len(windows)} windows of watch: {whose}."
-    plain, said = training_windows(load_saved(saved["network"]), source)
+    plain, said = training_windows(load_saved(saved["network"], "network"), source)
     assert set(plain.subjects) < set(WINDOWS.subjects)
     assert "the split with seed 0, as the network knows none; not normalised" in said
 
@@ -110,7 +110,7 @@ def own_windows(path: Path, **arrays: np.ndarray) -> WindowsSource:
 
 
 def test_windows_of_ones_own_take_the_place_of_a_data_set(saved: dict[str, Path], here: Path) -> None:
-    model = load_saved(saved["model"])
+    model = load_saved(saved["model"], "network")
     windows, said = training_windows(model, own_windows(here / "own.npz", subject=WINDOWS.subject))
     assert (windows.subjects, windows.name, windows.n_classes) == (TRAINED_ON, "own", 4)
     assert "own.npz: of the 3 subjects that the network was trained on; normalised" in said
@@ -143,7 +143,7 @@ def test_own_windows_that_do_not_fit_are_refused(
 ) -> None:
     np.savez(here / "own.npz", **arrays)
     with pytest.raises(InputError, match=message):
-        training_windows(load_saved(saved["model"]), WindowsSource(windows=here / "own.npz"))
+        training_windows(load_saved(saved["model"], "network"), WindowsSource(windows=here / "own.npz"))
 
 
 def test_a_source_of_windows_is_one_and_there(here: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_file_that_is_no_network_is_refused(here: Path) -> None:
         patch.setattr("mexit_edge.cli.export.load_saved", None)
         result = export(file)
     assert result.exit_code == 2
-    assert "`path` must be a .keras file" in result.stderr
+    assert "`network` must be a .keras file" in result.stderr
 
 
 def test_another_data_set_than_the_trained_one_is_refused(

@@ -122,7 +122,7 @@ def test_nothing_but_the_result_is_printed(tmp_path: Path) -> None:
 
 def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(with_layer(layers.Dense(5)), tmp_path)
-    monkeypatch.setattr("mexit_edge.cli.inspect_network.MAX_BYTES", 100)
+    monkeypatch.setattr("mexit_edge.cli.keras_file.MAX_BYTES", 100)
     result = inspect(path)
     assert result.exit_code == EXIT_INPUT
     assert "unpacks to at most 100 bytes" in result.output

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from mexit_edge.cli.app import app
-from mexit_edge.cli.inspect_network import load_saved
+from mexit_edge.cli.keras_file import load_saved
 from mexit_edge.compress import kernel_facts
 from mexit_edge.regimes import MultiExitModel
 
@@ -69,7 +69,7 @@ def test_a_saved_model_comes_back_as_one(network: Path, command: str, how: str) 
     model.save("model.keras")
     result = mexit(command, "model.keras", "--data", "watch", "--epochs", 8, "--out", "small.keras", "--json")
     assert result.exit_code == 0, result.output
-    small = load_saved(Path("small.keras"))
+    small = load_saved(Path("small.keras"), "network")
     assert isinstance(small, MultiExitModel)
     assert small.normalisation == model.normalisation
     assert (small.provenance.data, small.provenance.train_subjects) == ("watch", (0, 1, 2))

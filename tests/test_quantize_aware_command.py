@@ -31,7 +31,7 @@ from keras import layers as kl
 
 from mexit_edge.bundle import Bundle
 from mexit_edge.cli.app import app
-from mexit_edge.cli.inspect_network import load_saved
+from mexit_edge.cli.keras_file import load_saved
 from mexit_edge.cli.settings import EPOCHS, LEARNING_RATE
 from mexit_edge.compress.fake_quant import carries_ranges
 from mexit_edge.compress.quantize_aware import FINE_TUNING_RATE, fine_tuning_epochs, quantize_aware
@@ -85,7 +85,7 @@ def test_a_model_is_fine_tuned_and_exported_as_int8(here: Path) -> None:
     assert facts["learning_rate"] == pytest.approx(FINE_TUNING_RATE * LEARNING_RATE)
     assert "of the 3 subjects that the network was trained on; normalised" in facts["windows"]
     assert (here / "model.keras").read_bytes() == before
-    tuned = load_saved(Path(facts["network"]))
+    tuned = load_saved(Path(facts["network"]), "network")
     assert isinstance(tuned, MultiExitModel)
     assert carries_ranges(tuned.network)
     assert (tuned.normalisation, tuned.seed) == (model.normalisation, 3)
@@ -110,7 +110,7 @@ def test_a_functional_network_comes_back_as_one(here: Path) -> None:
     # A tenth of the default, as the network knows of no training.
     assert f"epoch {fine_tuning_epochs(EPOCHS)}/{fine_tuning_epochs(EPOCHS)}: " in result.stdout
     assert "Next:    mexit export 'my aware.keras' --windows own.npz" in result.stdout
-    tuned = load_saved(Path("my aware.keras"))
+    tuned = load_saved(Path("my aware.keras"), "network")
     assert not isinstance(tuned, MultiExitModel)
     assert carries_ranges(tuned)
     assert list(tuned.output) == ["exit_01", "exit_02"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from mexit_edge.cli.inspect_network import check_saved, load_saved
+from mexit_edge.cli.keras_file import check_saved, load_saved
 from mexit_edge.cli.progress import JobProgress
 from mexit_edge.cli.settings import refuse_not_positive
 from mexit_edge.cli.tables import console, print_json
@@ -106,9 +106,9 @@ def load_for_tuning(
         )
     refuse_existing(target, overwrite=settings.overwrite)
     refuse_unwritable(target)
-    check_saved(settings.network)
+    check_saved(settings.network, "network")
     with progress.step("Loading TensorFlow and the network"), CaughtStderr():
-        model = load_saved(settings.network)
+        model = load_saved(settings.network, "network")
     with progress.step(f"Reading windows of {settings.source.name}"):
         windows, said = training_windows(model, settings.source)
     progress.screen.print(f"Fine-tuned with {said}", markup=False, soft_wrap=True)

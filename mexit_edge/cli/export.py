@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mexit_edge.bundle import Bundle
-from mexit_edge.cli.inspect_network import check_saved, load_saved
+from mexit_edge.cli.keras_file import check_saved, load_saved
 from mexit_edge.cli.progress import JobProgress
 from mexit_edge.cli.settings import BUNDLES, refuse_file_name
 from mexit_edge.cli.tables import console, print_json, stage_table
@@ -63,7 +63,7 @@ def export_and_print(settings: ExportSettings, *, as_json: bool) -> None:
     progress = JobProgress(screen)
     is_bundle = settings.is_bundle
     target = _target(settings)
-    check_saved(settings.network)
+    check_saved(settings.network, "network")
     with progress.step("Loading TensorFlow and the network"), CaughtStderr():
         from mexit_edge.compress import Quantization
 
@@ -74,7 +74,7 @@ def export_and_print(settings: ExportSettings, *, as_json: bool) -> None:
                 f"Received: {quantization.kind!r} with {quantization.io} inputs and outputs. "
                 "Use `mexit cut` on the .tflite."
             )
-        model = load_saved(settings.network)
+        model = load_saved(settings.network, "network")
     windows: Windows | None = None
     said: str | None = None
     if quantization.is_integer:

@@ -5,23 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
 
 from rich.markup import escape
 from rich.table import Table
 
+from mexit_edge.cli.keras_file import load_saved
 from mexit_edge.cli.tables import console, print_json
-from mexit_edge.errors import InputError, MissingExtraError
 from mexit_edge.runtime import CaughtStderr
 
 SUFFIX = ".keras"
-MAX_BYTES = 256 << 20
-# Layers of this package register themselves with Keras when these modules are loaded.
-REGISTERING = ("mexit_edge.models", "mexit_edge.regimes", "mexit_edge.compress.fake_quant")
 
 
 def inspect_network_and_print(path: Path, *, as_json: bool) -> None:
@@ -98,84 +92,8 @@ def load_network(path: Path) -> Any:
         InputError: as for `inspect_network_and_print`.
         MissingExtraError: TensorFlow is not installed.
     """
-    loaded = load_saved(path)
+    loaded = load_saved(path, "path")
     return getattr(loaded, "network", loaded)
-
-
-def load_saved(path: Path) -> Any:
-    """Return what a .keras file holds: a functional network, or a `MultiExitModel` with one.
-
-    Code in the file is not run: Keras' safe mode stays on.
-
-    Raises:
-        InputError: as for `inspect_network_and_print`.
-        MissingExtraError: TensorFlow is not installed.
-    """
-    check_saved(path)
-    # TensorFlow writes notices about absent GPUs past Python's streams, whatever its log level says.
-    with CaughtStderr():
-        return _loaded(path)
-
-
-def check_saved(path: Path) -> None:
-    """Check what can be checked of a .keras file without TensorFlow.
-
-    Raises:
-        InputError: it is none, or unpacks to more than 256 MiB.
-        MissingExtraError: TensorFlow is not installed.
-    """
-    try:
-        with ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-    except (OSError, BadZipFile, NotImplementedError, ValueError) as error:
-        what = "something else" if path.exists() else "no such file"
-        raise InputError(
-            f"`path` must be a .keras file, as `model.save` writes it. Received: {path}, {what}."
-        ) from error
-    if size > MAX_BYTES:
-        raise InputError(
-            f"`path` must be a .keras file that unpacks to at most {MAX_BYTES:,} bytes. "
-            f"Received: {path} with {size:,}."
-        )
-    if find_spec("tensorflow") is None or find_spec("keras") is None:
-        raise MissingExtraError("TensorFlow", "train")
-
-
-def _loaded(path: Path) -> Any:
-    import keras
-
-    for module in REGISTERING:
-        import_module(module)
-    from mexit_edge.models.layer_calls import functional_graph
-
-    try:
-        loaded = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:
-        # Keras raises whatever the first thing it cannot read raises.
-        raise InputError(
-            f"`path` must be a .keras file that can be read without running code in it. Received: {path}: "
-            f"{_reason(error)}"
-        ) from error
-    network = getattr(loaded, "network", loaded)
-    if functional_graph(network) is None:
-        raise InputError(
-            f"`path` must hold a functional (or Sequential, built) network. Received: {path} with a "
-            f"{type(loaded).__name__}. Build it with `keras.Model(inputs, outputs)`."
-        )
-    return loaded
-
-
-def _reason(error: Exception) -> str:
-    text = str(error)
-    if "Lambda" in text:
-        return "a Lambda layer, which is Python code. Use a layer or `keras.ops` in its place."
-    unknown = re.search(r"Could not locate (?:class|function|object) '([^']*)'", text)
-    if unknown:
-        return (
-            f"{unknown[1]!r}, which is not registered here. Inspect the network in Python, with "
-            "`mexit_edge.models.layer_table`."
-        )
-    return f"{type(error).__name__}: {text.splitlines()[0][:300] if text else 'no reason given'}"
 
 
 def _tensor(tensor: Any) -> dict[str, Any]:
