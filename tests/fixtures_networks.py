@@ -34,7 +34,7 @@ from mexit_edge.bundle import (
 from mexit_edge.files import sha256
 from mexit_edge.runtime import ENGINES, fixed_point_affine
 from mexit_edge.signals import Normalisation, Sensor, Windows
-from mexit_edge.tflite import cut_at_exits
+from mexit_edge.tflite import Graph, cut_at_exits
 from mexit_edge.tflite.flatbuffer import serialize
 
 HAS_TENSORFLOW = find_spec("tensorflow") is not None and find_spec("keras") is not None
@@ -524,6 +524,22 @@ def converting_in_this_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(converter, "run_child", here)
         yield
+
+
+def int8_logits(whole: bytes, x: Any) -> dict[str, tuple[Any, float]]:
+    """Return exit -> logits of an int8 model on LiteRT's reference kernels as real values, and the scale."""
+    from mexit_edge.runtime.engines import open_model
+
+    graph = Graph(whole)
+    entrance = graph.tensors[graph.inputs[0]]
+    codes = np.clip(np.rint(x / entrance.scale) + entrance.zero_point, -128, 127).astype(np.int8)
+    found = open_model("litert-reference", whole).run_batch([codes])
+    logits = {}
+    for exit_, index in graph.signature_outputs.items():
+        tensor = graph.tensors[index]
+        steps = found[graph.outputs.index(index)].astype(float) - tensor.zero_point
+        logits[exit_] = steps * tensor.scale, tensor.scale
+    return logits
 
 
 @contextmanager

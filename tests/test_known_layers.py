@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures_networks import TRAIN_REASON, converting_in_this_process, random_samples, randomise
+from fixtures_networks import (
+    TRAIN_REASON,
+    converting_in_this_process,
+    int8_logits,
+    random_samples,
+    randomise,
+)
 
 pytest.importorskip("tensorflow", reason=TRAIN_REASON)
 
@@ -30,7 +36,6 @@ from mexit_edge.models import layer_table
 from mexit_edge.models.activation_names import activation_name
 from mexit_edge.models.join import SelectChannels
 from mexit_edge.models.running_sum import RunningSum
-from mexit_edge.runtime import open_model
 from mexit_edge.tflite import Graph, audit_int8
 
 pytestmark = pytest.mark.train
@@ -302,15 +307,9 @@ def test_each_becomes_int8_and_agrees_with_its_fake_quantization(tmp_path: Path)
     aware.save(tmp_path / "aware.keras")
     aware = keras.saving.load_model(tmp_path / "aware.keras")
     whole = converted(aware)
-    graph = Graph(whole)
-    entrance = graph.tensors[graph.inputs[0]]
-    codes = np.clip(np.rint(x / entrance.scale) + entrance.zero_point, -128, 127).astype(np.int8)
-    found = open_model("litert-reference", whole).run_batch([codes])
     expected, floats = aware(x), network(x)
-    for exit_, index in graph.signature_outputs.items():
-        tensor = graph.tensors[index]
-        logits = (found[graph.outputs.index(index)].astype(float) - tensor.zero_point) * tensor.scale
-        steps = np.abs(logits - np.asarray(expected[exit_])) / tensor.scale
+    for exit_, (logits, scale) in int8_logits(whole, x).items():
+        steps = np.abs(logits - np.asarray(expected[exit_])) / scale
         assert steps.max() < 1.01, exit_
         assert (steps < 0.5).mean() > 0.85, exit_
-        assert np.abs(logits - np.asarray(floats[exit_])).mean() < 4 * tensor.scale, exit_
+        assert np.abs(logits - np.asarray(floats[exit_])).mean() < 4 * scale, exit_

@@ -15,6 +15,7 @@ from fixtures_networks import (
     SENSOR,
     TRAIN_REASON,
     converting_in_this_process,
+    int8_logits,
     randomise,
     synthetic_windows,
 )
@@ -39,7 +40,6 @@ from mexit_edge.models import build, join_inputs
 from mexit_edge.models.anatomy import anatomy
 from mexit_edge.models.running_sum import add_running_sums
 from mexit_edge.regimes import REGIMES, MultiExitModel, make_regime
-from mexit_edge.runtime import open_model
 from mexit_edge.tflite import Graph, audit_int8
 
 pytestmark = pytest.mark.train
@@ -101,20 +101,14 @@ def test_int8_computes_what_the_network_says(name: str) -> None:
     with converting_in_this_process():
         whole = convert(aware)
     audit_int8(whole)
-    graph = Graph(whole)
-    entrance = graph.tensors[graph.inputs[0]]
-    codes = np.clip(np.rint(x / entrance.scale) + entrance.zero_point, -128, 127).astype(np.int8)
-    found = open_model("litert-reference", whole).run_batch([codes])
     expected, floats = aware(x), network(x)
-    for exit_, index in graph.signature_outputs.items():
-        tensor = graph.tensors[index]
-        logits = (found[graph.outputs.index(index)].astype(float) - tensor.zero_point) * tensor.scale
-        steps = np.abs(logits - np.asarray(expected[exit_])) / tensor.scale
+    for exit_, (logits, scale) in int8_logits(whole, x).items():
+        steps = np.abs(logits - np.asarray(expected[exit_])) / scale
         assert steps.max() < MOST_STEPS.get(name, 1) + 0.01, exit_
         assert (steps < 1.01).mean() > 0.85, exit_
         # Not merely equal to itself: 256 steps per tensor are close to floats.
-        assert np.abs(logits - np.asarray(floats[exit_])).mean() < 4 * tensor.scale
-        assert np.ptp(logits, axis=0).max() > 15 * tensor.scale
+        assert np.abs(logits - np.asarray(floats[exit_])).mean() < 4 * scale
+        assert np.ptp(logits, axis=0).max() > 15 * scale
 
 
 @cache
