@@ -3,10 +3,10 @@
     python benchmarks/int8_layers.py [--names NAME ...]
 
 Converts small networks of one layer, activation or operation each, between a convolution and a dense layer,
-and writes down what the converter made of it, beside what `layer_table` says: `converts` where the int8 model
-has a price, that is where every operator of it is one of `mexit_edge.estimate.OPERATIONS`. Writes
-results/int8_layers.csv; rows that are there are not computed again unless named. Exit code 1 where the table
-is wrong. A test holds the table against these rows.
+and writes down what the converter made of it, whether the int8 model has a price (every operator of it is one
+of `mexit_edge.estimate.OPERATIONS`), and whether TFLM runs it. Writes results/int8_layers.csv; rows that are
+there are not computed again unless named. Exit code 1 where `layer_table` says something else: a layer
+`converts` where the model has a price. A test holds the table against these rows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,11 +24,15 @@ import keras
 import numpy as np
 import tables
 from keras import layers, ops
+from numpy.typing import NDArray
 
 from mexit_edge.compress import convert
 from mexit_edge.errors import InputError, RunError
 from mexit_edge.estimate import OPERATIONS
 from mexit_edge.models import layer_table
+from mexit_edge.models.layer_table import LayerRow
+from mexit_edge.runtime.engines import open_model
+from mexit_edge.runtime.trial import try_in_child
 from mexit_edge.tflite import Graph
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -273,9 +277,9 @@ CASES = {
 }
 
 
-def verdict(network: keras.Model) -> bool | None:
+def verdict(table: Sequence[LayerRow]) -> bool | None:
     """Return what the table says of a network: False where a layer blocks, None where one is unknown."""
-    found = {row.int8.converts for row in layer_table(network)}
+    found = {row.int8.converts for row in table}
     return False if False in found else None if None in found else True
 
 
@@ -287,9 +291,24 @@ def made_of(network: keras.Model, shape: tuple[int, ...]) -> dict[str, Any]:
             warnings.simplefilter("ignore")
             content = convert(network, windows)
     except (InputError, RunError) as error:
-        return {"is_int8": False, "is_priced": False, "made_of": str(error).partition("Received: ")[2]}
+        said = str(error).partition("Received: ")[2]
+        return {"is_int8": False, "is_priced": False, "made_of": said, "tflm": None}
     made = dict.fromkeys(one.name for one in Graph(content).operators)
-    return {"is_int8": True, "is_priced": set(made) <= set(OPERATIONS), "made_of": " ".join(made)}
+    facts = {"is_int8": True, "is_priced": set(made) <= set(OPERATIONS), "made_of": " ".join(made)}
+    return {**facts, "tflm": on_tflm(content, windows)}
+
+
+def on_tflm(content: bytes, windows: NDArray[np.float32]) -> str:
+    """Return "runs", or why TFLM does not."""
+    graph = Graph(content)
+    window = graph.tensors[graph.inputs[0]]
+    counts = np.clip(np.rint(windows / window.scale) + window.zero_point, -128, 127).astype(np.int8)
+    try:
+        try_in_child([content], ["tflm"])
+        open_model("tflm", content).run_batch([counts])
+    except (InputError, RunError) as error:
+        return str(error).partition("Received: ")[2].splitlines()[0]
+    return "runs"
 
 
 def main() -> int:
@@ -301,7 +320,7 @@ def main() -> int:
     wrong = []
     for name, case in CASES.items():
         network = case.network()
-        said, row = verdict(network), known.get(name)
+        said, row = verdict(layer_table(network)), known.get(name)
         if row is None or name in options.names:
             row = {"case": name, **made_of(network, case.shape)}
         rows.append(row)

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from mexit_edge.errors import InputError, RunError
 
+# That `tempfile.mkdtemp` puts behind a prefix.
+RANDOM_CHARACTERS = 8
+
 
 def sha256(data: bytes) -> str:
     """Return the SHA-256 of ``data`` as 64 lowercase hexadecimal digits."""
@@ -39,13 +42,45 @@ def read_from_folder(folder: Path, name: str, limit: int) -> bytes:
     return path.read_bytes()
 
 
+def refuse_nameless(path: Path) -> None:
+    """Refuse to write to what has no name of its own: nothing, ``.``, ``..`` or ``/``.
+
+    Raises:
+        InputError: so it is.
+    """
+    if path.name in ("", ".."):
+        raise InputError(
+            f"`{path}` must end in the name of what is written. Received: {str(path)!r}, a folder that is "
+            "there already. Add a name to it."
+        )
+
+
+def stands(path: Path) -> bool:
+    """Return whether there is something at a place that is to be written to.
+
+    Raises:
+        InputError: the system cannot look there: the name is too long, or a folder is closed to us.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"`{path}` must be a place that can be written to. "
+            f"Received: {getattr(error, 'strerror', None) or error}. Choose another name or folder."
+        ) from error
+    return True
+
+
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
     """Refuse to write over something.
 
     Raises:
-        InputError: ``path`` exists and ``overwrite`` is False.
+        InputError: ``path`` exists and ``overwrite`` is False, or it is no name for anything.
     """
-    if path.exists() and not overwrite:
+    refuse_nameless(path)
+    if stands(path) and not overwrite:
         raise InputError(
             f"`{path}` exists already. Received: overwrite=False. "
             "Choose another name, or pass `overwrite=True` (`--overwrite`)."
@@ -56,10 +91,12 @@ def refuse_unwritable(path: Path) -> None:
     """Refuse a place where nothing can be written, before the work whose result would be lost.
 
     Raises:
-        InputError: what ``path`` lies in is no folder, cannot become one, or is not writable.
+        InputError: ``path`` is no name for anything, or what it lies in is no folder, cannot become one, or
+            is not writable.
     """
+    refuse_nameless(path)
     folder = path.absolute().parent
-    while not (folder.exists() or folder.is_symlink()):
+    while not (stands(folder) or folder.is_symlink()):
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         what = "which is not writable" if folder.is_dir() else "which is no folder"
@@ -67,13 +104,21 @@ def refuse_unwritable(path: Path) -> None:
             f"`{path}` must lie in a folder that can be written to. Received: {folder}, {what}. "
             "Choose another place."
         )
+    # Names below a folder that is not there yet are looked up by nobody: each is tried where one is.
+    *between, _ = path.absolute().relative_to(folder).parts
+    for name in (*between, _workshop_prefix(path) + "x" * RANDOM_CHARACTERS):
+        stands(folder / name)
 
 
 def free_name(path: Path) -> Path:
-    """Return ``path``, or the first of ``NAME-2``, ``NAME-3``, ... that does not exist yet."""
+    """Return ``path``, or the first of ``NAME-2``, ``NAME-3``, ... that does not exist yet.
+
+    Raises:
+        InputError: the system takes no such name.
+    """
     number = 2
     candidate = path
-    while candidate.exists():
+    while stands(candidate):
         candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
         number += 1
     return candidate
@@ -95,13 +140,14 @@ def written_whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         overwrite: whether an existing ``path`` may be replaced.
 
     Raises:
-        InputError: ``path`` exists and ``overwrite`` is False, or its folder cannot be written to.
+        InputError: ``path`` exists and ``overwrite`` is False, it is no name for anything, or its folder
+            cannot be written to.
         RunError: neither the new one could be put in place nor the old one put back; says where both are.
     """
     refuse_existing(path, overwrite=overwrite)
     refuse_unwritable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    workshop = Path(tempfile.mkdtemp(prefix=_workshop_prefix(path), dir=path.parent))
     fresh, aside = workshop / path.name, workshop / "replaced"
     try:
         yield fresh
@@ -117,6 +163,10 @@ def written_whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         # Never the last copy: as long as nothing stands at `path`, what was put aside stays.
         if path.exists() or not aside.exists():
             shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _workshop_prefix(path: Path) -> str:
+    return f".{path.name}."
 
 
 def _put_in_place(fresh: Path, path: Path, aside: Path) -> None:

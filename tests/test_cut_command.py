@@ -175,6 +175,9 @@ def test_a_new_name_is_found_but_a_given_folder_is_never_written_over(
     result = mexit("cut", model, "--into", 2, "--out", "mine")
     assert result.exit_code == 2
     assert "`--out` must be a new folder" in result.output
+    result = mexit("cut", model, "--into", 2, "--out", "x" * 300)
+    assert result.exit_code == 2
+    assert "File name too long" in result.output
     assert not list((here / "mine").iterdir())
 
 

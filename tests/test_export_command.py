@@ -65,6 +65,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield tmp_path
 
 
+def two_sensors() -> keras.Model:
+    inputs = [keras.Input((SENSOR.window, 3), name=name) for name in ("acc", "gyr")]
+    flat = keras.layers.Flatten()(keras.layers.Concatenate()(inputs))
+    return keras.Model(
+        inputs, {name: keras.layers.Dense(4, name=name)(flat) for name in ("exit_01", "exit_02")}
+    )
+
+
 def export(path: Path, *options: str):
     return CliRunner().invoke(app, ["export", str(path), "--data", "watch", *options])
 
@@ -183,6 +191,20 @@ def test_windows_are_read_for_integer_kinds_only(
     assert [path.read_bytes() for path in here.rglob("*.tflite")] == [b"made"]
 
 
+@pytest.mark.parametrize(
+    "options", [(), ("--quantization", "int16", "--out", "a.tflite")], ids=["bundle", "one .tflite"]
+)
+def test_a_network_with_two_inputs_is_told_to_join_them_before_windows_are_read(
+    here: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("mexit_edge.cli.training_windows.load", None)
+    two_sensors().save("two.keras")
+    result = export(Path("two.keras"), *options)
+    assert result.exit_code == 2, result.output
+    assert "`network` must have one input, the window. Received: 2 (acc, gyr)" in result.stderr
+    assert "`mexit_edge.models.join_inputs`" in result.stderr
+
+
 @pytest.mark.parametrize("out", ["taken/a.mexit", "taken/deeper/a.mexit"])
 def test_a_place_where_nothing_can_be_written_is_refused_first(here: Path, out: str) -> None:
     (here / "taken").write_text("a file", encoding="utf-8")
@@ -212,6 +234,10 @@ def test_a_network_becomes_one_tflite_of_another_kind(saved: dict[str, Path], he
         (["--quantization", "int16", "--per-tensor"], "`per_channel` must be left out unless"),
         (["--quantization", "float16", "--out", "a.mexit"], "`--out` must end in .tflite"),
         (["--out", "a.tflite"], "`--out` must name a bundle"),
+        (["--out", ".."], "must end in the name of what is written. Received: '..'"),
+        (["--io", "float32", "--out", "."], "must end in the name of what is written. Received: '.'"),
+        (["--out", "x" * 300], "File name too long"),
+        (["--io", "float32", "--out", "x" * 300 + ".tflite"], "File name too long"),
         (["--io", "int16"], "`io` must be one of: int8, float32"),
         (["--data", "wacth"], "`data` must be one of: "),
     ],

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mexit_edge.bundle import Bundle
 from mexit_edge.errors import InputError, MissingExtraError, RunError, unknown_name
 from mexit_edge.files import (
     free_name,
     refuse_existing,
     refuse_unwritable,
     sha256,
+    stands,
     write_bytes,
     written_whole,
 )
@@ -51,6 +53,34 @@ def test_a_file_is_no_folder_to_write_into(tmp_path, below):
             write(path)
     refuse_unwritable(tmp_path / "new" / "deeper" / "a.bin")
     assert names(tmp_path) == {"taken"}
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "deeper/.."])
+def test_what_has_no_name_of_its_own_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    for refuse in (refuse_unwritable, lambda one: refuse_existing(one, overwrite=True), Bundle.check_target):
+        with pytest.raises(InputError, match=r"must end in the name of what is written\. Received: '"):
+            refuse(Path(name))
+    refuse_unwritable(Path("deeper/../a.bin"))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "new/" + "x" * 300, "x" * 300 + "/a.bin", "x" * 250])
+def test_a_name_that_is_too_long_is_refused_before_the_work(tmp_path, name):
+    # The temporary name of `written_whole` is longer by ten characters than the one that is asked for.
+    with pytest.raises(InputError, match=r"must be a place that can be written to\. Received: .* too long"):
+        refuse_unwritable(tmp_path / name)
+    assert names(tmp_path) == set()
+
+
+def test_looking_for_a_name_that_is_too_long_is_refused(tmp_path):
+    for look in (lambda one: refuse_existing(one, overwrite=False), free_name, stands, Bundle.check_target):
+        with pytest.raises(InputError, match="too long"):
+            look(tmp_path / ("x" * 300))
+
+
+def test_a_name_as_long_as_can_be_written_is_taken(tmp_path):
+    write_bytes(tmp_path / ("x" * 245), b"content")
+    assert names(tmp_path) == {"x" * 245}
 
 
 def test_a_folder_that_is_not_writable_is_refused(tmp_path, monkeypatch):

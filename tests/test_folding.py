@@ -238,7 +238,7 @@ class Half(kl.ReLU):
         (lambda: chain(kl.ReLU(2.0, 0.1, name="both")), "'both' (ReLU). Use relu"),
         (lambda: chain(kl.UpSampling2D(2, interpolation="bilinear", name="up"), shape=IMAGE), "nearest"),
         (lambda: chain(Half(name="own")), "'own' (Half). Its own `call`"),
-        (lambda: chain(lambda x: x + np.ones((TIME, CHANNELS))), "(Add). Replace it"),
+        (lambda: chain(lambda x: x + np.ones((TIME, CHANNELS))), "Received: a tensor and an array of"),
         (lambda: chain(lambda x: x[:2, 1:]), "(GetItem). Slice with ranges"),
         (lambda: chain(lambda x: keras.ops.cumsum(x, 1)), "(Cumsum). Replace it"),
         (lambda: chain(kl.UnitNormalization(name="unit")), "'unit' (UnitNormalization). Use BatchNorm"),

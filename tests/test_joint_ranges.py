@@ -72,6 +72,14 @@ def with_sums(x: Any, a: Any, b: Any) -> Any:
     return joined(layers.Add()([a, b]), a, layers.ReLU()(layers.Subtract()([a, b])))
 
 
+def computed_twice(x: Any, a: Any, b: Any) -> Any:
+    """The converter makes one operator of two that compute the same of the same tensors."""
+    relu, c = layers.ReLU(), convolution(x)
+    once = joined(relu(c), b, layers.LeakyReLU()(a), a + b)
+    again = [convolution(one) for one in (relu(c), layers.ReLU()(c), layers.LeakyReLU()(a), a + b)]
+    return joined(once, *again)
+
+
 def with_a_gate(x: Any, a: Any, b: Any) -> Any:
     gate = activation("sigmoid", b)
     return joined(layers.Multiply()([a, gate]), gate)
@@ -101,7 +109,7 @@ def means_of_a_gate(x: Any, a: Any, b: Any) -> Any:
 
 FREE = (
     *(with_product, dense_pairs, two_with_a_common_tensor, pooled),
-    *(means_and_maxima, twice_and_nested, with_sums),
+    *(means_and_maxima, twice_and_nested, with_sums, computed_twice),
 )
 GIVEN = (with_a_gate, with_tanh, with_a_low_top, two_given, chain, means_of_a_gate)
 

@@ -32,6 +32,7 @@ from mexit_edge.compress.folding_activations import ACTIVATIONS
 from mexit_edge.compress.operators import known_operators
 from mexit_edge.compress.quantize_aware import quantize_aware
 from mexit_edge.compress.tfmot import activations, layers
+from mexit_edge.errors import InputError
 from mexit_edge.models import layer_table
 from mexit_edge.models.activation_names import activation_name
 from mexit_edge.models.join import SelectChannels
@@ -39,8 +40,9 @@ from mexit_edge.models.running_sum import RunningSum
 from mexit_edge.tflite import Graph, audit_int8
 
 pytestmark = pytest.mark.train
+HAS_TFMOT = find_spec("tensorflow_model_optimization") is not None
 has_tfmot = pytest.mark.skipif(
-    find_spec("tensorflow_model_optimization") is None,
+    not HAS_TFMOT,
     reason="TensorFlow Model Optimization is not installed (the [compress] extra)",
 )
 
@@ -55,7 +57,7 @@ ONLY_BRIDGED_ACTIVATIONS = {
     "mish": "it takes EXP and LOG, of which TFLM has no int8 form",
     "selu": "GREATER and SELECT leave the int8 types",
     "softplus": "it takes EXP and LOG, of which TFLM has no int8 form",
-    "softsign": "it takes a division by a tensor",
+    "softsign": "its int8 form, by ABS, ADD and DIV, has no fake quantization",
 }
 # What a plain export blocks, and fine-tuning does not: it has other operators for them.
 ONLY_BY_FOLDING = {"UpSampling1D", "UpSampling2D", "Negative"}
@@ -130,6 +132,7 @@ OPERATORS: list[Branch] = [
     lambda one, other: one - 0.5,
     lambda one, other: 1 - one,
     lambda one, other: one * np.float32(0.3),
+    lambda one, other: one + np.array(0.6, np.float32),
     lambda one, other: one / 4,
     lambda one, other: ops.divide(one, -2.0),
     lambda one, other: -one,
@@ -200,6 +203,15 @@ def battery(name: str) -> keras.Model:
 
 def samples_of(network: keras.Model) -> np.ndarray:
     return random_samples(32, network.inputs[0].shape[1:])
+
+
+def translations() -> list[Callable[[keras.Model], Any]]:
+    """Folding, and the bridge where its extra is installed."""
+    if not HAS_TFMOT:
+        return [fold]
+    from mexit_edge.compress.tfmot import bridge
+
+    return [fold, bridge]
 
 
 def test_the_two_know_the_same_but_for_what_is_listed() -> None:
@@ -285,6 +297,70 @@ def test_the_bridge_keeps_what_each_computes(name: str) -> None:
     back = bridged.back(bridged.twin)
     for exit_, logits in back(x).items():
         np.testing.assert_array_equal(logits, expected[exit_], err_msg=exit_)
+
+
+@pytest.mark.parametrize("name", ["1-D", "2-D", "operators", "activations"])
+def test_what_each_knows_it_knows_from_a_file(name: str, tmp_path: Path) -> None:
+    """Keras writes tuples as lists, among them the key of a slice."""
+    battery(name).save(tmp_path / "battery.keras")
+    # Not found by Keras alone: `tf.nn.silu` calls itself swish.
+    custom = {function.__name__: function for function in FUNCTIONS}
+    network = keras.saving.load_model(tmp_path / "battery.keras", custom_objects=custom)
+    x = samples_of(network)
+    found = [fold(network)(x)]
+    if HAS_TFMOT:
+        from mexit_edge.compress.tfmot import bridge
+
+        bridged = bridge(network)
+        found.append(dict(zip(bridged.exits, bridged.twin(x), strict=True)))
+    for exit_, expected in network(x).items():
+        for logits in found:
+            np.testing.assert_allclose(logits[exit_], expected, rtol=1e-5, atol=1e-5, err_msg=exit_)
+
+
+@pytest.mark.parametrize(
+    ("branch", "message"),
+    [
+        (
+            lambda one: ops.maximum(one, 0.5),
+            "the operator Maximum on two tensors. Received: a tensor and the number 0.5 for 'maximum",
+        ),
+        (lambda one: ops.maximum(one, 0.5), "Use `keras.layers.ReLU`"),
+        (lambda one: ops.minimum(2, one), "Received: the number 2 and a tensor for 'minimum"),
+        (lambda one: one + np.ones(4), "a tensor and an array of shape (4,) for 'add"),
+        (lambda one: one + np.ones(4), "`keras.layers.Rescaling` does, or `keras.layers.BatchNormalization`"),
+        (lambda one: ops.ones(4) * one, "an array of shape (4,) and a tensor for 'multiply"),
+        (lambda one: one / one, "a tensor and a tensor for"),
+        (lambda one: 1 / one, "a tensor and, behind it, a number other than 0. Received: the number 1 and"),
+        (lambda one: one / 0, "Received: a tensor and the number 0 for"),
+    ],
+)
+def test_an_operand_that_is_not_known_is_said(branch: Callable[[Any], Any], message: str) -> None:
+    network = network_of([lambda one, other: branch(one)], (12, 4))
+    for translated in translations():
+        with pytest.raises(InputError, match=re.escape(message)):
+            translated(network)
+
+
+@pytest.mark.parametrize("rank", [2, 3, 4])
+def test_windows_cannot_be_concatenated(rank: int) -> None:
+    window = keras.Input((12, 4, 3)[: rank - 1], name="window")
+    for made in (kl.Concatenate(axis=-rank, name="stack")([window] * 2), ops.concatenate([window] * 2)):
+        network = keras.Model(window, {"exit_01": kl.Dense(3, name="exit_01")(kl.Flatten()(made))})
+        for translated in translations():
+            with pytest.raises(InputError, match=r"the batch alone\. Received: axis=.* \(Concatenate\)"):
+                translated(network)
+
+
+@has_tfmot
+def test_a_softmax_over_several_axes_is_one_for_the_bridge_but_over_windows() -> None:
+    from mexit_edge.compress.tfmot import bridge
+
+    network = network_of(of_one(lambda: kl.Softmax([1, -1])), (12, 4))
+    x = samples_of(network)
+    np.testing.assert_allclose(bridge(network).twin(x), network(x)["exit_01"], rtol=1e-5, atol=1e-5)
+    with pytest.raises(InputError, match=r"axis=0 in the layer 'mixed' \(Softmax\)"):
+        bridge(network_of(of_one(lambda: kl.Softmax(0, name="mixed")), (12, 4)))
 
 
 def converted(aware: keras.Model) -> bytes:

@@ -361,14 +361,23 @@ def int8_layers(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_tables_say_what_the_converter_did(monkeypatch: pytest.MonkeyPatch) -> None:
     script = int8_layers(monkeypatch)
     with script.RESULTS.open(newline="") as stream:
-        found = {row["case"]: row["is_priced"] == "True" for row in csv.DictReader(stream)}
+        rows = {row["case"]: row for row in csv.DictReader(stream)}
+    found = {name: row["is_priced"] == "True" for name, row in rows.items()}
     assert list(found) == list(script.CASES)
     with warnings.catch_warnings():
         # A layer that masks, before one that does not read masks.
         warnings.filterwarnings("ignore", message=r".*was passed an input with a mask")
-        said = {name: script.verdict(case.network()) for name, case in script.CASES.items()}
+        tables = {name: layer_table(case.network()) for name, case in script.CASES.items()}
+    said = {name: script.verdict(table) for name, table in tables.items()}
     assert {name for name, fact in said.items() if fact is None} == {"operation Cast"}
     assert {name: fact for name, fact in said.items() if fact not in (None, found[name])} == {}
+    refused = {name for name, row in rows.items() if row["tflm"] not in ("", "runs") and found[name]}
+    warned = {
+        name
+        for name, table in tables.items()
+        if any("TFLM does not run it" in (row.int8.reason or "") for row in table)
+    }
+    assert refused == warned
 
 
 def test_every_entry_of_the_tables_was_converted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,6 +389,7 @@ def test_every_entry_of_the_tables_was_converted(monkeypatch: pytest.MonkeyPatch
             *int8_support._ACTIVATIONS,
             *int8_support._BLOCKING_ACTIVATIONS,
             *int8_support._ACTIVATIONS_BY_WAY_OF,
+            *int8_support._ACTIVATIONS_ON_LITERT_ONLY,
         ],
         "operation": [
             *int8_support._BLOCKING_OPERATIONS,

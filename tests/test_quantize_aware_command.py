@@ -32,9 +32,12 @@ from keras import layers as kl
 from mexit_edge.bundle import Bundle
 from mexit_edge.cli.app import app
 from mexit_edge.cli.keras_file import load_saved
+from mexit_edge.cli.quantize_aware import _source_options, refuse_diverged
 from mexit_edge.cli.settings import EPOCHS, LEARNING_RATE
+from mexit_edge.cli.training_windows import WindowsSource
 from mexit_edge.compress.fake_quant import carries_ranges
 from mexit_edge.compress.quantize_aware import FINE_TUNING_RATE, fine_tuning_epochs, quantize_aware
+from mexit_edge.errors import RunError
 from mexit_edge.regimes import MultiExitModel
 from mexit_edge.signals import Normalisation
 from mexit_edge.tflite import Graph
@@ -95,6 +98,8 @@ def test_a_model_is_fine_tuned_and_exported_as_int8(here: Path) -> None:
     assert any((one != other).any() for one, other in zip(kernels(tuned), kernels(untouched), strict=True))
     exported = mexit("export", facts["network"], "--data", "watch", "--out", "small.mexit")
     assert exported.exit_code == 0, exported.output
+    assert "The ranges of activations come with the network" in exported.stdout
+    assert "observed on" not in exported.stdout
     bundle = Bundle.load("small.mexit")
     assert bundle.manifest.training.regime == "joint, quantization-aware"
     for stage in bundle.stages:
@@ -116,6 +121,19 @@ def test_a_functional_network_comes_back_as_one(here: Path) -> None:
     assert list(tuned.output) == ["exit_01", "exit_02"]
 
 
+def test_no_windows_are_read_for_one_tflite_with_ranges_of_its_own(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received = []
+    monkeypatch.setattr("mexit_edge.compress.convert", lambda *given: received.append(given[1]) or b"made")
+    monkeypatch.setattr("mexit_edge.cli.export.training_windows", None)
+    quantize_aware(flatten_network(), OWN).save("aware.keras")
+    result = mexit("export", "aware.keras", "--io", "float32", "--out", "small.tflite")
+    assert result.exit_code == 0, result.output
+    assert received == [None]
+    assert "The ranges of activations come with the network" in result.stdout
+
+
 def test_windows_stay_as_they_are_for_a_model_without_normalisation(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +147,61 @@ def test_windows_stay_as_they_are_for_a_model_without_normalisation(
     result = mexit("quantize-aware", "model.keras", "--data", "watch", "--epochs", 1)
     assert result.exit_code == 0, result.output
     assert seen == [Normalisation.identity(SENSOR.n_channels)]
+
+
+@pytest.mark.parametrize(
+    ("seed", "knows", "options"),
+    [
+        (3, False, ["--data", "watch", "--seed", "3"]),
+        (0, False, ["--data", "watch"]),
+        (3, True, ["--data", "watch"]),
+    ],
+)
+def test_the_next_command_takes_the_same_subjects(seed: int, knows: bool, options: list[str]) -> None:
+    model = MultiExitModel(flatten_network())
+    if knows:
+        model.provenance = model.provenance.model_copy(update={"train_subjects": TRAINED_ON})
+    tuned = model if knows else model.network
+    assert _source_options(WindowsSource(data="watch", seed=seed), tuned) == options
+
+
+def test_the_seed_of_own_windows_chooses_nothing(here: Path) -> None:
+    np.savez("own.npz", x=OWN.x, y=OWN.y)
+    source = WindowsSource(windows=Path("own.npz"), seed=3)
+    assert _source_options(source, flatten_network()) == ["--windows", "own.npz"]
+
+
+def test_too_few_epochs_are_refused_before_windows_are_read(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mexit_edge.cli.training_windows.load", None)
+    MultiExitModel(flatten_network(), "mixed").save("mixed.keras")
+    result = mexit("quantize-aware", "mixed.keras", "--data", "watch", "--epochs", 1)
+    assert result.exit_code == 2, result.output
+    assert "`--epochs` must be at least the number of phases (2: backbone, joint)" in result.stderr
+
+
+def test_a_fine_tuning_that_diverges_fails_and_writes_nothing(here: Path) -> None:
+    flatten_network().save("network.keras")
+    np.savez("own.npz", x=OWN.x, y=OWN.y)
+    options = ("--windows", "own.npz", "--learning-rate", "1e3")
+    result = mexit("quantize-aware", "network.keras", *options)
+    assert result.exit_code == 1, result.output
+    assert "must stay below 10 times that of guessing, 1.39. Received: " in result.stderr
+    assert "Lower `--learning-rate`" in result.stderr
+    assert sorted(path.name for path in here.iterdir()) == ["network.keras", "own.npz"]
+
+
+def test_the_last_loss_of_every_exit_counts() -> None:
+    nan, exits = float("nan"), ("exit_01", "exit_02")
+    wild, calm = {"exit_01_loss": 90.0, "exit_02_loss": 0.5}, {"exit_01_loss": 2.0, "exit_02_loss": 0.5}
+    refuse_diverged([wild, calm], exits, N_CLASSES)
+    refuse_diverged([calm, {"exit_01_loss": nan, "exit_02_loss": 0.4}], exits, N_CLASSES)
+    # One epoch has nothing before it to compare with.
+    with pytest.raises(RunError, match="Received: 90 of exit_01"):
+        refuse_diverged([wild], exits, N_CLASSES)
+    with pytest.raises(RunError, match=r"Received: 90 of exit_01\. Lower `--learning-rate`"):
+        refuse_diverged([calm, wild, {"exit_01_loss": nan, "exit_02_loss": 0.4}], exits, N_CLASSES)
 
 
 def test_no_extra_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +227,9 @@ def gated_network() -> keras.Model:
         (("--learning-rate", "0"), "`--learning-rate` must be positive and finite"),
         (("--out", "aware.h5"), "must end in .keras. Received: aware.h5. Use aware.keras."),
         (("--out", "model.keras"), "exists already"),
+        (("--out", "."), "must end in the name of what is written"),
+        (("--out", "/"), "must end in the name of what is written"),
+        (("--out", "x" * 300 + ".keras"), "File name too long"),
         (("--out", "model.keras/aware.keras"), "which is no folder"),
         (("--data", "wacth"), "Did you mean 'watch'?"),
     ],

@@ -85,6 +85,7 @@ def test_options_need_a_name_each_once(given: list[str]) -> None:
         (["--clip-norm", "nan"], "`--clip-norm` must be positive and finite"),
         (["--cross-fit", "5", "--patience", "3"], "`--patience` must be left out with `--cross-fit`"),
         (["--cross-fit", "1"], "--cross-fit"),
+        (["--out", "x" * 300], "File name too long"),
         (["--cross-fit", "22"], "from 2 to the number of training subjects (21)"),
         (["--regime", "weighted", "--batch-size", "6"], "`batch_size` must be even and at least"),
     ],

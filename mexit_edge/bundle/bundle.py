@@ -20,6 +20,7 @@ from mexit_edge.errors import InputError
 from mexit_edge.files import (
     read_from_folder,
     refuse_existing,
+    refuse_nameless,
     refuse_unwritable,
     sha256,
     written_whole,
@@ -132,8 +133,7 @@ class Bundle:
             InputError: as for `save`; or the folder it would stand in cannot be written to.
         """
         target = Path(path)
-        if not target.name:
-            raise InputError(f"`path` must name a bundle. Received: {str(path)!r}. Use `NAME.mexit`.")
+        refuse_nameless(target)
         if target.suffix not in (".mexit", ".zip"):
             target = target.with_name(target.name + ".mexit")
         refuse_existing(target, overwrite=overwrite)

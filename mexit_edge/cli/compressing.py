@@ -82,7 +82,11 @@ class Loaded:
 
 
 def load_for_tuning(
-    settings: CompressSettings, done: str, modules: Mapping[str, str], progress: JobProgress
+    settings: CompressSettings,
+    done: str,
+    modules: Mapping[str, str],
+    progress: JobProgress,
+    check: Callable[[Any], None] = lambda model: None,
 ) -> Loaded:
     """Check everything that can be checked before, then load the network and its windows.
 
@@ -91,24 +95,26 @@ def load_for_tuning(
         done: what happens to the network, as a participle; part of the new file's name.
         modules: module -> extra of what is imported later.
         progress: shows the steps.
+        check: refuses a network that the options do not fit, before its windows are read.
 
     Raises:
-        InputError: an option is wrong, or the file holds no network.
+        InputError: an option is wrong, the file holds no network, or ``check`` refuses it.
         MissingExtraError: an extra is not installed.
     """
     for module, extra in modules.items():
         if find_spec(module) is None:
             raise MissingExtraError(module, extra)
     target = settings.out or free_name(Path(f"{settings.network.stem}-{done}.keras"))
+    refuse_unwritable(target)
     if target.suffix != ".keras":
         raise InputError(
             f"`--out` must end in .keras. Received: {target}. Use {target.with_suffix('.keras')}."
         )
     refuse_existing(target, overwrite=settings.overwrite)
-    refuse_unwritable(target)
     check_saved(settings.network, "network")
     with progress.step("Loading TensorFlow and the network"), CaughtStderr():
         model = load_saved(settings.network, "network")
+        check(model)
     with progress.step(f"Reading windows of {settings.source.name}"):
         windows, said = training_windows(model, settings.source)
     progress.screen.print(f"Fine-tuned with {said}", markup=False, soft_wrap=True)

@@ -16,7 +16,7 @@ from mexit_edge.cli.model_file import read_model
 from mexit_edge.cli.tables import console, print_json
 from mexit_edge.errors import InputError, RunError
 from mexit_edge.estimate import operations
-from mexit_edge.files import free_name, sha256, written_whole
+from mexit_edge.files import free_name, refuse_unwritable, sha256, stands, written_whole
 from mexit_edge.runtime import CutParity, available_engines, cut_parity
 from mexit_edge.tflite import (
     CutStage,
@@ -164,8 +164,9 @@ def cut_and_print(
         _print_points(path, content, macs, request.max_live or MAX_LIVE, as_json=as_json)
         return
     folder = free_name(Path(f"{path.stem}_stages")) if out is None else out
-    if folder.exists():
+    if stands(folder):
         raise InputError(f"`--out` must be a new folder. Received: {folder}, which exists.")
+    refuse_unwritable(folder)
     stages = request.cut(content, macs, keep_names=keep_names)
     parity = cut_parity(content, stages, available_engines(), WINDOWS)
     _refuse_difference(path, parity)

@@ -66,6 +66,7 @@ def export_and_print(settings: ExportSettings, *, as_json: bool) -> None:
     check_saved(settings.network, "network")
     with progress.step("Loading TensorFlow and the network"), CaughtStderr():
         from mexit_edge.compress import Quantization
+        from mexit_edge.compress.fake_quant import carries_ranges
 
         quantization = Quantization(settings.quantization, settings.io or "", settings.per_channel)
         if not is_bundle and (settings.keep_names or settings.phone):
@@ -77,10 +78,15 @@ def export_and_print(settings: ExportSettings, *, as_json: bool) -> None:
         model = load_saved(settings.network, "network")
     windows: Windows | None = None
     said: str | None = None
-    if quantization.is_integer:
+    own_ranges = carries_ranges(getattr(model, "network", model))
+    if own_ranges:
+        screen.print("The ranges of activations come with the network: none are observed.")
+    # Of a bundle they say the sensor and the classes too.
+    if quantization.is_integer and (is_bundle or not own_ranges):
         with progress.step(f"Reading windows of {settings.source.name}"):
             windows, said = training_windows(model, settings.source)
-        screen.print(f"Ranges are observed on {said}", markup=False, soft_wrap=True)
+        if not own_ranges:
+            screen.print(f"Ranges are observed on {said}", markup=False, soft_wrap=True)
     bundle: Bundle | None = None
     if windows is not None and is_bundle:
         bundle = _export_bundle(settings, model, windows, quantization, target, progress)
@@ -106,6 +112,7 @@ def _target(settings: ExportSettings) -> Path:
             settings.out, "a bundle, NAME.mexit or NAME.zip, which int8 gives (one .tflite: `--io float32`)"
         )
         return Bundle.check_target(target, overwrite=settings.overwrite)
+    refuse_unwritable(target)
     if target.suffix != suffix:
         raise InputError(
             f"`--out` must end in .tflite for the quantization {settings.quantization!r} with "
@@ -113,7 +120,6 @@ def _target(settings: ExportSettings) -> Path:
             f"Received: {target}."
         )
     refuse_existing(target, overwrite=settings.overwrite)
-    refuse_unwritable(target)
     return target
 
 

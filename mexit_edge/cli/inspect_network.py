@@ -16,6 +16,7 @@ from mexit_edge.cli.tables import console, print_json
 from mexit_edge.runtime import CaughtStderr
 
 SUFFIX = ".keras"
+VERBS = {False: "blocks int8", None: "may block int8", True: "becomes int8, at a price"}
 
 
 def inspect_network_and_print(path: Path, *, as_json: bool) -> None:
@@ -133,7 +134,7 @@ def _print_obstacles(screen: Any, facts: dict[str, Any]) -> None:
         int8 = row["int8"]
         if int8["reason"] is None:
             continue
-        verb = {False: "blocks int8", None: "may block int8", True: "costs time in int8"}[int8["converts"]]
+        verb = VERBS[int8["converts"]]
         way_out = f" {int8['suggestion']}" if int8["suggestion"] else ""
         screen.print(f"{row['name']} ({row['type']}) {verb}: {int8['reason']}.{way_out}", markup=False)
     if not blocking:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ from mexit_edge.errors import InputError, MissingExtraError
 from mexit_edge.runtime import CaughtStderr
 
 MAX_BYTES = 256 << 20
+NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 # Layers of this package register themselves with Keras when these modules are loaded.
 REGISTERING = ("mexit_edge.models", "mexit_edge.regimes", "mexit_edge.compress.fake_quant")
 
@@ -51,7 +53,8 @@ def check_saved(path: Path, argument: str) -> None:
         with ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
     except (OSError, BadZipFile, NotImplementedError, ValueError) as error:
-        what = "something else" if path.exists() else "no such file"
+        # The error tells: looking again fails on a name that is too long.
+        what = "no such file" if getattr(error, "errno", None) in NO_SUCH_FILE else "something else"
         raise InputError(
             f"`{argument}` must be a .keras file, as `model.save` writes it. Received: {path}, {what}."
         ) from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
+from math import log
 from typing import Any
 
 from mexit_edge.cli.compressing import (
@@ -13,10 +15,15 @@ from mexit_edge.cli.compressing import (
 )
 from mexit_edge.cli.fine_tuning import fake_quantized
 from mexit_edge.cli.progress import JobProgress
-from mexit_edge.cli.settings import BATCH_SIZE, EPOCHS, LEARNING_RATE
+from mexit_edge.cli.settings import BATCH_SIZE, EPOCHS, LEARNING_RATE, RunSettings
 from mexit_edge.cli.tables import console, print_json
 from mexit_edge.cli.training import epoch_callback, epoch_rows
+from mexit_edge.cli.training_windows import WindowsSource, known_subjects
+from mexit_edge.errors import RunError
 from mexit_edge.signals import Normalisation, Windows
+
+# Times the loss of guessing: a network that was trained stays below once.
+DIVERGED = 10
 
 
 def quantize_aware_and_print(settings: CompressSettings, *, as_json: bool) -> None:
@@ -28,9 +35,16 @@ def quantize_aware_and_print(settings: CompressSettings, *, as_json: bool) -> No
     Raises:
         InputError: an option is wrong, or the file holds no multi-exit network that can be quantized so.
         MissingExtraError: an extra is not installed.
+        RunError: the fine-tuning diverged; nothing is written.
     """
     progress = JobProgress(console(quiet=as_json))
-    loaded = load_for_tuning(settings, "quantization-aware", TRAINING_MODULES, progress)
+    loaded = load_for_tuning(
+        settings,
+        "quantization-aware",
+        TRAINING_MODULES,
+        progress,
+        lambda model: _refuse_too_few_epochs(model, settings.epochs),
+    )
     from mexit_edge.compress.quantize_aware import FINE_TUNING_RATE, fine_tuning_epochs
     from mexit_edge.regimes import MultiExitModel
 
@@ -59,7 +73,10 @@ def quantize_aware_and_print(settings: CompressSettings, *, as_json: bool) -> No
             callbacks=[epoch_callback(lines)],
             verbose=0,
         )
-    save_network(aware if is_model else aware.network, loaded.target, overwrite=settings.overwrite)
+    history = epoch_rows(fitted)
+    refuse_diverged(history, aware.exits, aware.n_classes)
+    tuned = aware if is_model else aware.network
+    save_network(tuned, loaded.target, overwrite=settings.overwrite)
     if as_json:
         print_json(
             {
@@ -67,12 +84,12 @@ def quantize_aware_and_print(settings: CompressSettings, *, as_json: bool) -> No
                 "windows": loaded.said,
                 "epochs": epochs,
                 "learning_rate": rate,
-                "history": epoch_rows(fitted),
+                "history": history,
             }
         )
         return
     progress.screen.print(f"Network: {loaded.target}", markup=False, soft_wrap=True)
-    following = ["mexit", "export", str(loaded.target), *_source_options(settings)]
+    following = ["mexit", "export", str(loaded.target), *_source_options(settings.source, tuned)]
     progress.screen.print(f"Next:    {shlex.join(following)}", markup=False, soft_wrap=True)
 
 
@@ -91,9 +108,44 @@ def _normalising(model: Any, windows: Windows) -> Any:
     return model
 
 
-def _source_options(settings: CompressSettings) -> list[str]:
-    """Return the options that name the same windows again."""
-    source = settings.source
+def _refuse_too_few_epochs(model: Any, epochs: int | None) -> None:
+    from mexit_edge.regimes import MultiExitModel
+    from mexit_edge.regimes.phases import epochs_per_phase
+
+    if epochs is not None and isinstance(model, MultiExitModel):
+        epochs_per_phase(model.regime.phases(len(model.exits)), epochs, "--epochs")
+
+
+def refuse_diverged(history: Sequence[Mapping[str, float]], exits: Sequence[str], n_classes: int) -> None:
+    """Refuse the result of a fine-tuning that has lost what the training had found.
+
+    `fit` itself ends at a loss that is no finite number. What it starts with is not among its figures, and
+    the mean of the first epoch may be of a network already lost: the yardstick is the loss of guessing.
+
+    Args:
+        history: figures per epoch, with the cross-entropy of each exit; NaN of one that a phase does not run.
+        exits: names of the exits.
+        n_classes: of the network.
+
+    Raises:
+        RunError: where an exit was last trained, its loss was far above that of guessing.
+    """
+    guessing = log(n_classes)
+    losses = {exit_: row[f"{exit_}_loss"] for row in history for exit_ in exits if row[f"{exit_}_loss"] >= 0}
+    lost = {exit_: loss for exit_, loss in losses.items() if loss > DIVERGED * guessing}
+    if lost:
+        found = ", ".join(f"{loss:.3g} of {exit_}" for exit_, loss in lost.items())
+        raise RunError(
+            f"the loss of every exit must stay below {DIVERGED} times that of guessing, {guessing:.3g}. "
+            f"Received: {found}. Lower `--learning-rate`, or give windows scaled as those of the training."
+        )
+
+
+def _source_options(source: WindowsSource, tuned: Any) -> list[str]:
+    """Return the options that name the same windows again, for the network that was written."""
     if source.windows is not None:
         return ["--windows", str(source.windows)]
-    return [] if source.data is None else ["--data", source.data]
+    options = [] if source.data is None else ["--data", source.data]
+    # Of a network that knows no subjects the seed chooses them.
+    chooses = source.seed != RunSettings().seed and not known_subjects(tuned)
+    return [*options, "--seed", str(source.seed)] if chooses else options

@@ -25,7 +25,7 @@ from mexit_edge.cli.training import (
 )
 from mexit_edge.data import HeldOutTest, Split
 from mexit_edge.errors import InputError
-from mexit_edge.files import free_name, refuse_unwritable, write_bytes, written_whole
+from mexit_edge.files import free_name, refuse_unwritable, stands, write_bytes, written_whole
 
 SETTINGS, RESULT = "settings.json", "training.json"
 
@@ -48,7 +48,7 @@ def train_and_print(settings: TrainSettings, resume: Path | None, *, as_json: bo
     if folder is None:
         refuse_file_name(settings.out, "a new folder")
         folder = settings.out or free_name(RUNS / f"{settings.data}-{settings.regime}")
-        if folder.exists():
+        if stands(folder):
             raise InputError(
                 f"`--out` must be a new folder: {folder} exists already. Received: {folder}. Choose another "
                 "name, or go on with an interrupted training: --resume."

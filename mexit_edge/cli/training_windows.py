@@ -49,6 +49,12 @@ class WindowsSource:
         return self.windows.stem if self.windows is not None else self.data or RunSettings().data
 
 
+def known_subjects(model: Any) -> tuple[int, ...]:
+    """Return the subjects that a network, as `load_saved` returns it, knows it was trained on."""
+    provenance = getattr(model, "provenance", None)
+    return () if provenance is None else tuple(provenance.train_subjects)
+
+
 def training_windows(model: Any, source: WindowsSource) -> tuple[Windows, str]:
     """Return the windows that a network may be shown: those of the subjects that it was trained on.
 
@@ -63,15 +69,15 @@ def training_windows(model: Any, source: WindowsSource) -> tuple[Windows, str]:
         The windows, and a sentence that says whose they are and how they are normalised.
 
     Raises:
-        InputError: the network was trained on another data set, the windows lack its subjects or do not fit
-            it, or the file is none.
+        InputError: the network has several inputs, was trained on another data set, the windows lack its
+            subjects or do not fit it, or the file is none.
     """
-    provenance = getattr(model, "provenance", None)
-    known = () if provenance is None else provenance.train_subjects
+    _refuse_several_inputs(getattr(model, "network", model))
+    known = known_subjects(model)
     if source.windows is not None:
         windows, whose = _of_file(model, source.windows, known)
     else:
-        windows, whose = _of_data_set(source, provenance, known)
+        windows, whose = _of_data_set(source, getattr(model, "provenance", None), known)
     how = (
         "normalised as the network knows"
         if getattr(model, "normalisation", None) is not None
@@ -80,6 +86,16 @@ def training_windows(model: Any, source: WindowsSource) -> tuple[Windows, str]:
     n_subjects = f"{len(known)} subject" + "s" * (len(known) != 1)
     whose = whose.format(trained=f"the {n_subjects} that the network was trained on")
     return windows, f"{len(windows):,} windows of {source.windows or source.name}: {whose}; {how}."
+
+
+def _refuse_several_inputs(network: Any) -> None:
+    """Refuse a network that windows of one array do not fit, before they are read."""
+    names = [tensor.name for tensor in network.inputs]
+    if len(names) > 1:
+        raise InputError(
+            "`network` must have one input, the window. "
+            f"Received: {len(names)} ({', '.join(names)}). Join them with `mexit_edge.models.join_inputs`."
+        )
 
 
 def _of_data_set(source: WindowsSource, provenance: Any, known: tuple[int, ...]) -> tuple[Windows, str]:

@@ -42,6 +42,7 @@ class FlatGraph:
 
     Args:
         network: a functional or built Sequential model.
+        merges: whether calls that compute the same of the same tensors are one, as the converter sees them.
 
     Attributes:
         inputs: tensor per input of the network.
@@ -55,6 +56,7 @@ class FlatGraph:
     """
 
     network: keras.Model
+    merges: bool = False
     calls: list[Call] = field(default_factory=list)
     shapes: dict[int, tuple[int | None, ...]] = field(default_factory=dict)
     consumers: dict[int, list[Call]] = field(default_factory=lambda: defaultdict(list))
@@ -67,6 +69,7 @@ class FlatGraph:
         # A tensor's number is looked up by its id: it must not be collected before the last one has its own.
         self._tensors: list[Any] = []
         self._layer_of: dict[int, Any] = {}
+        self._made: dict[Any, int] = {}
         self.inputs = [self._number(tensor) for tensor in whole.flat_inputs]
         for call in whole.calls:
             self._add(call)
@@ -110,7 +113,14 @@ class FlatGraph:
         inputs = tuple(self._number(tensor) for tensor in call.inputs)
         history = output._keras_history
         arguments = history.operation._inbound_nodes[history.node_index].arguments
-        flat = Call(self._layer(call.layer, arguments), inputs, self._number(output), arguments)
+        layer = self._layer(call.layer, arguments)
+        what = _what_it_computes(layer) if self.merges else None
+        if what is not None and (what, inputs) in self._made:
+            self._numbers[id(output)] = self._made[what, inputs]
+            return
+        flat = Call(layer, inputs, self._number(output), arguments)
+        if what is not None:
+            self._made[what, inputs] = flat.output
         self.calls.append(flat)
         self._makers[flat.output] = flat
         # A call that reads a tensor twice is one consumer of it.
@@ -133,8 +143,11 @@ class FlatGraph:
         return self._numbers[id(tensor)]
 
 
-def copy_random_state(new: Any, old: Any) -> None:
-    """Let a copy of a layer that draws at random go on where the layer stands."""
-    generator, before = (getattr(layer, "seed_generator", None) for layer in (new, old))
-    if generator is not None and before is not None:
-        generator.state.assign(before.state)
+def _what_it_computes(layer: Any) -> Any:
+    """Return what is equal for layers that compute the same; None for one that need not do so twice."""
+    if not isinstance(layer, keras.layers.Layer) or getattr(layer, "seed_generator", None) is not None:
+        return None
+    if layer.weights:
+        return id(layer)
+    config = {name: option for name, option in layer.get_config().items() if name != "name"}
+    return type(layer), repr(sorted(config.items()))

@@ -9,10 +9,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from mexit_edge.compress.flat_graph import Call, FlatGraph, copy_random_state
-from mexit_edge.compress.folder import refused
+from mexit_edge.compress.flat_graph import Call, FlatGraph
+from mexit_edge.compress.folder import refuse_channels_first, refused
 from mexit_edge.compress.folding_activations import ACTIVATIONS, form_of
 from mexit_edge.compress.folding_rules import RULES, rule_of
+from mexit_edge.compress.operators import unusable_operand
 from mexit_edge.errors import InputError
 from mexit_edge.models.activation_names import activation_name
 from mexit_edge.models.int8_support import layer_suggestion
@@ -102,7 +103,7 @@ class _Folder:
             return inputs[0] if before is layer else self._lone_norm(call, inputs[0])
         rule = rule_of(layer)
         if rule is None:
-            raise refused(call)
+            raise unusable_operand(layer, call.arguments) or refused(call)
         return rule(self, call, inputs)
 
     def once(self, call: Call, make: Callable[[str], Any], part: str = "") -> Any:
@@ -117,7 +118,6 @@ class _Folder:
         if key not in self.made:
             self.made[key] = make(self.graph.free_name(f"{call.name}_{part}") if part else call.name)
             self.made[key].trainable = getattr(call.layer, "trainable", True)
-            copy_random_state(self.made[key], call.layer)
         return self.made[key]
 
     def rank(self, number: int) -> int:
@@ -151,8 +151,7 @@ class _Folder:
         """Return what a convolution or dense layer becomes, with the normalization behind it."""
         layer = call.layer
         is_1d = self.rank(call.inputs[0]) == 3
-        if getattr(layer, "data_format", "channels_last") != "channels_last":
-            raise refused(call, "Use channels_last.")
+        refuse_channels_first(call)
         norm = self.norm_of.get(call.output)
         rank = self.rank(call.output)
         kernels, bias = _weights(layer, rank)

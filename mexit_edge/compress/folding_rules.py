@@ -11,6 +11,7 @@ from mexit_edge.compress.flat_graph import Call
 from mexit_edge.compress.folder import Folder, Rule, refuse_channels_first, refuse_mixed_ranks, refused
 from mexit_edge.compress.folding_activations import ACTIVATION_LAYERS
 from mexit_edge.compress.folding_merges import MERGES
+from mexit_edge.compress.height_1 import axis_of
 from mexit_edge.compress.operators import is_slice, slice_key
 from mexit_edge.models.join import SelectChannels, slices_of
 from mexit_edge.models.running_sum import RunningSum
@@ -61,10 +62,7 @@ def _margins(kind: type, option: str) -> Rule:
 
 def _concatenate(folder: Folder, call: Call, inputs: list[Any]) -> Any:
     refuse_mixed_ranks(folder, call)
-    rank = folder.rank(call.output)
-    axis = call.layer.axis % rank
-    # The height of 1 has moved the axes behind the batch.
-    axis += rank == 3
+    axis = axis_of(call.layer, call.layer.axis, folder.rank(call.output))
     return folder.once(call, lambda name: layers.Concatenate(axis, name=name))(inputs)
 
 

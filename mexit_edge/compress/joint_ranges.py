@@ -40,17 +40,10 @@ class JointRanges:
     def __post_init__(self) -> None:
         self._above: dict[int, int] = {}
         apart, moved, joined = set(self.given), set(), []
-        first_mean: dict[tuple[int, bool], int] = {}
         for call in self.graph.calls:
             if self.is_moving(call):
                 self._join(call.output, call.inputs[0])
                 moved.add(call.output)
-            elif isinstance(call.layer, layers.GlobalAveragePooling2D):
-                # The converter makes one operator of several averages of one tensor.
-                first = first_mean.setdefault((call.inputs[0], call.layer.keepdims), call.output)
-                if first != call.output:
-                    self._join(call.output, first)
-                    moved.add(call.output)
             elif isinstance(call.layer, layers.Concatenate):
                 if {self.group(number) for number in call.inputs} & {self.group(number) for number in apart}:
                     apart.add(call.output)

@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from mexit_edge.errors import InputError
+
 layers = keras.layers
 Key = tuple[slice, ...]
 
@@ -35,6 +37,19 @@ _OF_A_CONSTANT: dict[str, Callable[[float], tuple[float, float]]] = {
     "Add": _WITH_A_CONSTANT["Add"],
     "Multiply": _WITH_A_CONSTANT["Multiply"],
     "Subtract": lambda constant: (-1.0, constant),
+}
+_PER_CHANNEL = "`keras.layers.BatchNormalization` for one per channel"
+# What to use instead of an operand that is not known.
+_INSTEAD: dict[str, str] = {
+    **dict.fromkeys(
+        ("Add", "Multiply", "Subtract"),
+        f"Use one number for all channels, as `keras.layers.Rescaling` does, or {_PER_CHANNEL}.",
+    ),
+    **dict.fromkeys(
+        ("Divide", "TrueDivide"), f"Divide by one number, use {_PER_CHANNEL}, or multiply by a tensor."
+    ),
+    "Maximum": "Use `keras.layers.ReLU` for the maximum with 0, `c + relu(x - c)` for that with a number c.",
+    "Minimum": "Use `c - relu(c - x)`, by `keras.layers.ReLU`, for the minimum with a number c.",
 }
 _OF_ONE_TENSOR: dict[str, Callable[[Any], Any]] = {
     "Concatenate": lambda operator: layers.Concatenate(operator.axis, name=operator.name),
@@ -72,11 +87,32 @@ def layer_of(operator: Any, arguments: Any) -> Any | None:
     if all(tensors):
         return _BETWEEN_TENSORS[kind](name=operator.name) if kind in _BETWEEN_TENSORS else None
     forms = _WITH_A_CONSTANT if tensors[0] else _OF_A_CONSTANT
-    constant = operands[1] if tensors[0] else operands[0]
-    if kind not in forms or not isinstance(constant, Real) or (kind.endswith("Divide") and not constant):
+    constant = _number(operands[1] if tensors[0] else operands[0])
+    if kind not in forms or constant is None or (kind.endswith("Divide") and not constant):
         return None
-    scale, offset = forms[kind](float(constant))
+    scale, offset = forms[kind](constant)
     return layers.Rescaling(scale, offset, name=operator.name)
+
+
+def unusable_operand(operator: Any, arguments: Any) -> InputError | None:
+    """Return the error for an operator that `layer_of` knows, though not of its operands; None for others.
+
+    Args:
+        operator: for which `layer_of` has no layer.
+        arguments: of its call, as Keras keeps them.
+    """
+    kind = type(operator).__name__
+    # Layers have the names of operators.
+    if isinstance(operator, layers.Layer) or not _is_of_keras(operator) or kind not in _INSTEAD:
+        return None
+    takes = ["two tensors"] if kind in _BETWEEN_TENSORS else []
+    takes += ["a tensor and a number"] if kind in _OF_A_CONSTANT else []
+    takes += ["a tensor and, behind it, a number other than 0"] if kind.endswith("Divide") else []
+    given = " and ".join(_described(one) for one in (*arguments.args, *arguments.kwargs.values()))
+    return InputError(
+        f"`network` must use the operator {kind} on {' or on '.join(takes)}. Received: {given} for "
+        f"{operator.name!r}. {_INSTEAD[kind]}"
+    )
 
 
 def is_slice(operator: Any) -> bool:
@@ -97,7 +133,8 @@ def slice_key(arguments: Any, rank: int) -> Key | None:
         A range per axis; None where the batch is not taken whole, or an axis by something else.
     """
     key = arguments.args[1] if len(arguments.args) > 1 else arguments.kwargs["key"]
-    parts = [*key] if isinstance(key, tuple) else [key]
+    # A list once the network has been through its configuration, as in a file.
+    parts = [*key] if isinstance(key, tuple | list) else [key]
     places = [place for place, part in enumerate(parts) if part is Ellipsis]
     for place in places[:1]:
         parts[place : place + 1] = [slice(None)] * (rank - len(parts) + 1)
@@ -116,6 +153,25 @@ def known_operators() -> list[str]:
 
 def _is_of_keras(operator: Any) -> bool:
     return type(operator).__module__.partition(".")[0] == "keras"
+
+
+def _number(operand: Any) -> float | None:
+    """Return an operand as a number; None for an array, also of one element, and a tensor.
+
+    An array without axes is a number once the network has been through its configuration.
+    """
+    is_number = isinstance(operand, Real) or (isinstance(operand, np.ndarray) and not operand.ndim)
+    return float(operand) if is_number else None
+
+
+def _described(operand: Any) -> str:
+    if isinstance(operand, keras.KerasTensor):
+        return "a tensor"
+    number = _number(operand)
+    if number is not None:
+        return f"the number {number:g}"
+    kind = type(operand).__name__
+    return f"an array of shape {tuple(operand.shape)}" if hasattr(operand, "shape") else f"a {kind}"
 
 
 def _range(part: Any) -> slice | None:

@@ -15,7 +15,7 @@ from mexit_edge.compress.fake_quant import (
     FakeQuantDepthwiseConv2D,
     FakeQuantRunningSum,
 )
-from mexit_edge.compress.flat_graph import Call, FlatGraph, copy_random_state
+from mexit_edge.compress.flat_graph import Call, FlatGraph
 from mexit_edge.compress.joint_ranges import JointRanges
 from mexit_edge.models.running_sum import RunningSum
 
@@ -55,7 +55,7 @@ def with_ranges(folded: keras.Model) -> keras.Model:
     Args:
         folded: see `fold`.
     """
-    return _RangeSetter(FlatGraph(folded)).result()
+    return _RangeSetter(FlatGraph(folded, merges=True)).result()
 
 
 def _is_moving(call: Call) -> bool:
@@ -83,7 +83,6 @@ class _RangeSetter:
         # None for a range that nobody else can borrow.
         self.range_of: dict[int, FakeQuant | None] = {}
         self.range_of_group: dict[int, FakeQuant] = {}
-        self.first_mean: dict[tuple[int, bool], int] = {}
         # How often a tensor was put on a further range.
         self.n_requantized: Counter[int] = Counter()
         self.made: dict[int, Any] = {}
@@ -158,19 +157,12 @@ class _RangeSetter:
         self._put(call.output, fixed(tensor), fixed)
 
     def _mean(self, call: Call) -> None:
-        """Run an average over all positions; where several average the same tensor, the first one for all.
-
-        The converter makes one operator of them, whose output cannot have two ranges.
-        """
-        number = call.inputs[0]
-        first = self.first_mean.setdefault((number, call.layer.keepdims), call.output)
-        if first != call.output:
-            self._put(call.output, self.quantized(first), self.range_of[first])
-            return
-        self.exact[first] = self._layer(call)(self.quantized(number))
+        """Run an average over all positions, on the range of what it averages where they share one."""
+        number, output = call.inputs[0], call.output
+        self.exact[output] = self._layer(call)(self.quantized(number))
         range_ = self.range_of[number]
-        if range_ is not None and self.joint.group(first) == self.joint.group(number):
-            self._put(first, range_(self.exact[first], observe=False), range_)
+        if range_ is not None and self.joint.group(output) == self.joint.group(number):
+            self._put(output, range_(self.exact[output], observe=False), range_)
 
     def _passing(self, call: Call) -> None:
         """Run what passes the range of its input on."""
@@ -258,7 +250,6 @@ class _RangeSetter:
         """Return the copy of a layer without weights."""
         if id(call.layer) not in self.made:
             self.made[id(call.layer)] = type(call.layer).from_config(call.layer.get_config())
-            copy_random_state(self.made[id(call.layer)], call.layer)
         return self.made[id(call.layer)]
 
     def _tensors_of_logits(self) -> set[int]:

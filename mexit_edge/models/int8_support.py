@@ -96,9 +96,19 @@ _OPERATIONS_BY_WAY_OF = {
     "Softplus": "LOG",
     "Tile": "TILE",
 }
+# They become int8, and LiteRT runs them, TFLM does not: what it lacks.
+_ON_LITERT_ONLY = {
+    layers.Cropping3D: "STRIDED_SLICE of five axes",
+}
+_ACTIVATIONS_ON_LITERT_ONLY = {"celu": "EXP", "exponential": "EXP"}
+_OPERATIONS_ON_LITERT_ONLY = {
+    "Sqrt": "SQRT",
+    "Std": "SQRT",
+    "Take": "GATHER by int64",
+}
 # fmt: off
 _ACTIVATIONS = frozenset({
-    "celu", "exponential", "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "linear", "relu", "relu6",
+    "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "linear", "relu", "relu6",
     "sigmoid", "silu", "softmax", "softsign", "tanh", "tanh_shrink",
 })
 # fmt: on
@@ -149,6 +159,8 @@ def _of_layer(layer: Any, call: LayerCall) -> Int8Support:
             "what it computes stands in Python code",
             "Use layers and `keras.ops`, or a registered layer, which a .keras file can hold.",
         )
+    if type(layer) in _ON_LITERT_ONLY:
+        return _on_litert_only(_ON_LITERT_ONLY[type(layer)])
     if isinstance(layer, layers.ReLU):
         return _of_relu(layer)
     if not isinstance(layer, keras.layers.Layer):
@@ -194,6 +206,8 @@ def _of_operation(name: str) -> Int8Support:
         return Int8Support(False, _BLOCKING_ACTIVATIONS[name.lower()], "Use relu or leaky_relu.")
     if name in _OPERATIONS_BY_WAY_OF:
         return _by_way_of(_OPERATIONS_BY_WAY_OF[name])
+    if name in _OPERATIONS_ON_LITERT_ONLY:
+        return _on_litert_only(_OPERATIONS_ON_LITERT_ONLY[name])
     return Int8Support(True) if is_known(name) else _unknown(name)
 
 
@@ -206,6 +220,8 @@ def _of_activation(layer: Any, call: LayerCall) -> Int8Support:
     if isinstance(activation, keras.layers.Layer):
         return _of_layer(activation, call)
     name = activation_name(activation)
+    if name in _ACTIVATIONS_ON_LITERT_ONLY:
+        return _on_litert_only(_ACTIVATIONS_ON_LITERT_ONLY[name])
     if name in _ACTIVATIONS:
         if name == "softmax" or isinstance(layer, layers.Softmax):
             return Int8Support(
@@ -217,6 +233,12 @@ def _of_activation(layer: Any, call: LayerCall) -> Int8Support:
     if name in _ACTIVATIONS_BY_WAY_OF:
         return _by_way_of(_ACTIVATIONS_BY_WAY_OF[name])
     return _unknown(f"the activation {getattr(activation, '__name__', type(activation).__name__)}")
+
+
+def _on_litert_only(lacking: str) -> Int8Support:
+    return Int8Support(
+        True, f"TFLM does not run it: it has no int8 {lacking}", "Use another layer on a device."
+    )
 
 
 def _by_way_of(operator: str) -> Int8Support:

@@ -56,12 +56,13 @@ def block_phase(number: int, share: float = 1.0) -> Phase:
     return Phase(f"block_{number:02d}", (number,), frozen_blocks=number - 1, share=share, weighted=False)
 
 
-def epochs_per_phase(phases: Sequence[Phase], epochs: int) -> tuple[int, ...]:
+def epochs_per_phase(phases: Sequence[Phase], epochs: int, argument: str = "epochs") -> tuple[int, ...]:
     """Divide epochs among phases by their shares, each at least one.
 
     Args:
         phases: in order.
         epochs: in all.
+        argument: that carried the epochs, for the message.
 
     Raises:
         InputError: there are fewer epochs than phases.
@@ -69,7 +70,8 @@ def epochs_per_phase(phases: Sequence[Phase], epochs: int) -> tuple[int, ...]:
     if epochs < len(phases):
         names = ", ".join(phase.name for phase in phases)
         raise InputError(
-            f"`epochs` must be at least the number of phases ({len(phases)}: {names}). Received: {epochs}."
+            f"`{argument}` must be at least the number of phases ({len(phases)}: {names}). "
+            f"Received: {epochs}."
         )
     total = sum(phase.share for phase in phases)
     ends = [0]

@@ -99,13 +99,8 @@ class LiteRTModel(LoadedModel):
             outputs = self._interpreter.get_output_details()
         except REFUSALS as error:
             raise _does_not_run("LiteRT", error) from error
-        computed = [tuple(detail["shape"].tolist()) for detail in outputs]
-        stored = [graph.tensors[index].shape for index in graph.outputs]
-        if computed != stored:
-            raise InputError(
-                "a model must store the shapes of its outputs that its operators compute. "
-                f"Received: {stored} instead of {computed}. Convert the network with a static batch of 1."
-            )
+        # The loop counts on these; what is inside of the model LiteRT computes anew.
+        refuse_untrue_shapes(graph, _shapes(outputs))
         self._outputs = [detail["index"] for detail in outputs]
         # Bound once: these three calls are the inner loop of every window.
         self._set, self._invoke = self._interpreter.set_tensor, self._interpreter.invoke
@@ -202,6 +197,11 @@ def _litert(content: bytes, kernels: str) -> Any:
     return interpreter
 
 
+def _shapes(details: Sequence[Any]) -> dict[int, tuple[int, ...]]:
+    """Return tensor index -> shape as LiteRT computes it."""
+    return {detail["index"]: tuple(detail["shape"].tolist()) for detail in details}
+
+
 def _does_not_run(engine: str, error: Exception) -> InputError:
     """Return the error for a model that an engine refuses, be it when it is opened or when it is run."""
     return InputError(f"a model must be a .tflite that {engine} can run. Received: {error}.")
@@ -231,7 +231,7 @@ class TflmModel(LoadedModel):
         graph = Graph(content)
         # Not the reference kernels: they lack operators that TFLM has, ELU among them.
         details = _litert(content, "builtin").get_tensor_details()
-        refuse_untrue_shapes(graph, {detail["index"]: tuple(detail["shape"].tolist()) for detail in details})
+        refuse_untrue_shapes(graph, _shapes(details))
         self._interpreter = open_interpreter(content)
         self._n_outputs = len(graph.outputs)
 

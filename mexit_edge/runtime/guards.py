@@ -40,11 +40,11 @@ def refuse_untrue_shapes(graph: Graph, shapes: Mapping[int, tuple[int, ...]]) ->
     """Refuse a model whose stored shapes are not those that its operators compute.
 
     LiteRT computes every shape anew, TFLM trusts the file. They differ where a dilation was converted with a
-    dynamic batch: SPACE_TO_BATCH_ND then makes more than the stored batch of 1.
+    dynamic batch: SPACE_TO_BATCH_ND then makes more than the stored batch of 1; and in damaged files.
 
     Args:
         graph: of the model.
-        shapes: tensor index -> shape as LiteRT computes it.
+        shapes: tensor index -> shape as LiteRT computes it; of the tensors that are to be compared.
 
     Raises:
         InputError: names the operator and both shapes.
@@ -54,7 +54,7 @@ def refuse_untrue_shapes(graph: Graph, shapes: Mapping[int, tuple[int, ...]]) ->
             stored = graph.tensors[index].shape
             if shapes.get(index, stored) != stored:
                 raise InputError(
-                    "a model for TFLM must store the shapes that its operators compute. Received: "
+                    "a model must store the shapes that its operators compute. Received: "
                     f"{operator.name} (operator {operator.index}) with {stored} instead of {shapes[index]}. "
                     "Convert the network with a static batch of 1."
                 )

@@ -22,17 +22,20 @@ WEIGHTED = {
 BIASES = {"INT8": {"INT32"}, "INT16": {"INT32", "INT64"}}
 # Operator -> what to use in place of the layer that makes it.
 SUGGESTIONS = {
+    "BUCKETIZE": "its values, computed in front of the network",
     "CAST": "input windows of float32",
+    "CONV_3D": "Conv2D, with the third axis among the channels",
     "CUMSUM": "a convolution",
     "DIV": "a multiplication",
     "ELU": "`relu` or `leaky_relu`",
     "Erf": "`relu`",
     "GREATER": "`relu`",
     "HARD_SWISH": "`relu`",
-    "NEG": "BatchNormalization",
+    "NEG": "BatchNormalization where it normalises, by `x * -1.0` where it is a minus",
     "PRELU": "`leaky_relu`",
+    "RFFT2D": "its values, computed in front of the network",
     "SQRT": "BatchNormalization",
-    "SQUARE": "`Multiply`",
+    "SQUARE": "BatchNormalization where it normalises, by `x * x` where it is a square",
 }
 
 

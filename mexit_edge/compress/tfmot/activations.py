@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from mexit_edge.compress.height_1 import axis_of
 from mexit_edge.errors import InputError
 from mexit_edge.models.activation_names import activation_name
 
@@ -40,15 +41,15 @@ def _hard_silu(k: Any, name: str) -> tuple[Call, ...]:
     return (lambda x: multiply([x, clipped(shifted(x))]),)
 
 
-def axis_of(axis: int, rank: int) -> int:
-    """Return an axis of a tensor of some rank in the form of height 1."""
-    positive = axis % rank
-    return positive + 1 if rank == 3 and positive >= 1 else positive
-
-
 def _relu(layer: Any, k: Any, name: str, rank: int) -> Call:
     options = {"negative_slope": float(layer.negative_slope), "threshold": float(layer.threshold)}
     made: Call = k.ReLU(max_value=layer.max_value, name=name, **options)
+    return made
+
+
+def _softmax(layer: Any, k: Any, name: str, rank: int) -> Call:
+    axes = (layer.axis,) if isinstance(layer.axis, int) else layer.axis
+    made: Call = k.Softmax([axis_of(layer, axis, rank) for axis in axes], name=name)
     return made
 
 
@@ -68,7 +69,7 @@ ACTIVATION_LAYERS: dict[type, Callable[[Any, Any, str, int], Call]] = {
     keras.layers.ELU: lambda layer, k, name, rank: k.ELU(float(layer.alpha), name=name),
     keras.layers.LeakyReLU: lambda layer, k, name, rank: k.LeakyReLU(float(layer.negative_slope), name=name),
     keras.layers.ReLU: _relu,
-    keras.layers.Softmax: lambda layer, k, name, rank: k.Softmax(axis_of(layer.axis, rank), name=name),
+    keras.layers.Softmax: _softmax,
 }
 
 

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from mexit_edge.compress.flat_graph import Call, FlatGraph
-from mexit_edge.compress.operators import is_slice, slice_key
+from mexit_edge.compress.operators import is_slice, slice_key, unusable_operand
 from mexit_edge.compress.tfmot.extra import load_extra
 from mexit_edge.compress.tfmot.layers import Translated, translate
 from mexit_edge.errors import InputError
@@ -120,6 +120,9 @@ class _Translation:
     def _call(self, call: Call, given: Sequence[Any]) -> Any:
         if is_slice(call.layer):
             return self._slice(call, given[0])
+        unusable = unusable_operand(call.layer, call.arguments)
+        if unusable is not None:
+            raise unusable
         ranks = {len(self._graph.shapes[number]) for number in call.inputs}
         if not isinstance(call.layer, keras.layers.Layer) or len(ranks) != 1:
             what = f"inputs of ranks {sorted(ranks)}" if len(ranks) != 1 else "an operation that is no layer"

@@ -12,11 +12,11 @@ from typing import Any
 
 import keras
 
+from mexit_edge.compress.height_1 import axis_of
 from mexit_edge.compress.tfmot.activations import (
     ACTIVATION_LAYERS,
     Call,
     activation_of,
-    axis_of,
     no_such_option,
     part_of,
 )
@@ -201,6 +201,10 @@ def _select_channels(layer: Any, k: Any, name: str, rank: int) -> Translated:
     return Translated((lambda window: tf.gather(window, layer.channels, axis=-1),))
 
 
+def _concatenate(layer: Any, k: Any, name: str, rank: int) -> Translated:
+    return Translated((k.Concatenate(axis_of(layer, layer.axis, rank), name=name),))
+
+
 def _one(make: Callable[[Any, Any, str, int], Any]) -> Callable[..., Translated]:
     """Return the rule of a layer without weights that one layer stands for."""
     return lambda layer, k, name, rank: Translated((make(layer, k, name, rank),))
@@ -222,7 +226,7 @@ _RULES: dict[type, Callable[[Any, Any, str, int], Translated]] = {
     _L.GlobalMaxPooling2D: _global_pooling("GlobalMaxPooling2D"),
     **{getattr(_L, kind): _merge(kind) for kind in ("Add", "Subtract", "Multiply", "Average")},
     **{getattr(_L, kind): _merge(kind) for kind in ("Maximum", "Minimum")},
-    _L.Concatenate: _one(lambda layer, k, name, rank: k.Concatenate(axis_of(layer.axis, rank), name=name)),
+    _L.Concatenate: _concatenate,
     **{kind: _edges("ZeroPadding2D", "padding") for kind in (_L.ZeroPadding1D, _L.ZeroPadding2D)},
     **{kind: _edges("Cropping2D", "cropping") for kind in (_L.Cropping1D, _L.Cropping2D)},
     **dict.fromkeys((_L.UpSampling1D, _L.UpSampling2D), _upsampling),
