@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class InputError(ValueError):
@@ -46,3 +50,14 @@ def unknown_name(argument: str, received: object, known: Iterable[str]) -> Input
     near = get_close_matches(str(received), names, n=1, cutoff=0.5)
     suggestion = f" Did you mean {near[0]!r}?" if near else ""
     return InputError(f"`{argument}` must be one of: {', '.join(names)}. Received: {received!r}.{suggestion}")
+
+
+def first_violation(error: ValidationError, whole: str) -> str:
+    """Return where data first violates its schema and how, for the middle of a message.
+
+    Args:
+        error: of pydantic.
+        whole: what the data is called where the violation has no place in it.
+    """
+    first = error.errors(include_url=False)[0]
+    return f"at {'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"

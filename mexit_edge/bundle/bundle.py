@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from mexit_edge.bundle.card import model_card
 from mexit_edge.bundle.golden import Golden
 from mexit_edge.bundle.schema import GoldenSpec, Manifest
-from mexit_edge.errors import InputError
+from mexit_edge.errors import InputError, first_violation
 from mexit_edge.files import (
     read_from_folder,
     refuse_existing,
@@ -252,11 +252,10 @@ def _parse(text: bytes, source: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or MANIFEST
+        given = str(error.errors(include_url=False)[0]["input"])[:80]
         raise InputError(
             f"`{MANIFEST}` of {source} must follow the bundle schema. "
-            f"Received: at {place}: {first['msg']} (got {str(first['input'])[:80]!r})."
+            f"Received: {first_violation(error, MANIFEST)} (got {given!r})."
         ) from error
 
 

@@ -10,7 +10,7 @@ from mexit_edge.bundle.bundle import MANIFEST as BUNDLE_MANIFEST
 from mexit_edge.bundle.bundle import MAX_MANIFEST_BYTES
 from mexit_edge.cli.cut import MANIFEST, PHONE, CutManifest, print_stages
 from mexit_edge.cli.tables import print_json
-from mexit_edge.errors import InputError
+from mexit_edge.errors import InputError, first_violation
 from mexit_edge.files import read_from_folder, sha256
 from mexit_edge.tflite.verify import MAX_MODEL_BYTES
 
@@ -49,9 +49,7 @@ def _manifest(path: Path) -> CutManifest:
     try:
         return CutManifest.model_validate_json(read_from_folder(path.parent, path.name, MAX_MANIFEST_BYTES))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or MANIFEST
         raise InputError(
             f"`path` must be a {MANIFEST} as `mexit cut` writes it. "
-            f"Received: {path}: at {place}: {first['msg']}. Cut the model again."
+            f"Received: {path}: {first_violation(error, MANIFEST)}. Cut the model again."
         ) from error

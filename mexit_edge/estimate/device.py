@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mexit_edge.errors import InputError, unknown_name
+from mexit_edge.errors import InputError, first_violation, unknown_name
 from mexit_edge.estimate.interval import Estimate
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -171,9 +171,7 @@ def parse_device(text: str) -> Device:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"a device file must be TOML. Received: {error}.") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise InputError(
             "a device file must follow the schema `mexit_edge.estimate.Device`. "
-            f"Received: at {place}: {first['msg']}. Add, remove or correct that key."
+            f"Received: {first_violation(error, 'the file')}. Add, remove or correct that key."
         ) from error
