@@ -526,6 +526,16 @@ def converting_in_this_process() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def commands_on(windows: Windows, folder: Path) -> Iterator[Path]:
+    """Run commands in a folder on these windows in place of a data set's, converting in this process."""
+    with pytest.MonkeyPatch.context() as patch, converting_in_this_process(), warnings.catch_warnings():
+        warnings.simplefilter("default")
+        patch.chdir(folder)
+        patch.setattr("mexit_edge.cli.training_windows.load", lambda name: windows)
+        yield folder
+
+
 def int8_logits(whole: bytes, x: Any) -> dict[str, tuple[Any, float]]:
     """Return exit -> logits of an int8 model on LiteRT's reference kernels as real values, and the scale."""
     from mexit_edge.runtime.engines import open_model

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from fixtures_networks import (
     SENSOR,
     TRAIN_REASON,
-    converting_in_this_process,
+    commands_on,
     dscnn_network,
     randomise,
     synthetic_windows,
@@ -56,12 +55,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Run in an empty folder on synthetic windows, converting in this process."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mexit_edge.cli.training_windows.load", lambda name: WINDOWS)
-    with converting_in_this_process(), warnings.catch_warnings():
-        warnings.simplefilter("default")
+def here(tmp_path: Path) -> Iterator[Path]:
+    with commands_on(WINDOWS, tmp_path):
         yield tmp_path
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +14,7 @@ from fixtures_networks import (
     N_CLASSES,
     SENSOR,
     TRAIN_REASON,
-    converting_in_this_process,
+    commands_on,
     flatten_network,
     leaving_out_the_count,
     synthetic_windows,
@@ -49,12 +48,8 @@ OWN = WINDOWS.of_subjects(TRAINED_ON)
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Run in an empty folder on synthetic windows, converting in this process."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mexit_edge.cli.training_windows.load", lambda name: WINDOWS)
-    with converting_in_this_process(), leaving_out_the_count(), warnings.catch_warnings():
-        warnings.simplefilter("default")
+def here(tmp_path: Path) -> Iterator[Path]:
+    with commands_on(WINDOWS, tmp_path), leaving_out_the_count():
         yield tmp_path
 
 

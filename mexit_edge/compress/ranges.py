@@ -109,8 +109,8 @@ class _RangeSetter:
             is_shared = len(self.joint.sources[group]) > 1
             range_ = self._range_of_group(group) if is_shared else FakeQuant(name=self._free_name(number))
             # The range of a group is set by all of it, at its last concatenation.
-            on_steps = range_(self.exact[number], observe=not is_shared, beside=self.parts.get(number, []))
-            self._put(number, on_steps, range_)
+            seen = {"observe": False} if is_shared else {"beside": self.parts.get(number, [])}
+            self._put(number, range_(self.exact[number], **seen), range_)
         return self.on_steps[number]
 
     def _range_of_group(self, group: int) -> FakeQuant:
