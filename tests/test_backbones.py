@@ -29,7 +29,8 @@ from keras import layers
 from mexit_edge.cli.models import committed_figures
 from mexit_edge.compress import convert
 from mexit_edge.errors import InputError
-from mexit_edge.models import BACKBONES, HEADS, PRESETS, build, make_head
+from mexit_edge.estimate import total_macs
+from mexit_edge.models import BACKBONES, HEADS, PRESETS, build, layer_table, make_head
 from mexit_edge.regimes import MultiExitModel
 from mexit_edge.regimes.fitting import _Fit
 from mexit_edge.runtime import Runtime, staged_against_whole
@@ -154,7 +155,7 @@ def test_survives_saving(backbone: str, tmp_path: Path) -> None:
 
 
 def in_int8_as_in_float(network: keras.Model) -> None:
-    """Convert, and check: no float operator, stages equal the whole, and int8 says what float says."""
+    """Convert, and check: no float operator, the layers' MACs, stages equal the whole, int8 as in float."""
     shape = network.input_shape[1:]
     sensor, n_classes = Sensor.plain(shape[1], shape[0]), network.output["exit_01"].shape[-1]
     x = random_samples(20, shape)
@@ -162,6 +163,7 @@ def in_int8_as_in_float(network: keras.Model) -> None:
         whole = convert(network, x)
     graph = Graph(whole)
     assert {graph.tensors[index].dtype for one in graph.operators for index in one.outputs} == {"INT8"}
+    assert total_macs(whole) == sum(row.macs for row in layer_table(network))
     bundle = bundle_of(whole, sensor=sensor, n_classes=n_classes)
     for engine in ("litert-reference", "tflm") if HAS_TFLM else ("litert-reference",):
         rows = staged_against_whole(bundle, whole, x, engine)

@@ -41,6 +41,8 @@ WORK = {
     "quantize-aware": ("mexit_edge.cli.quantize_aware.quantize_aware_and_print", ["a.keras"]),
     "inspect": ("mexit_edge.cli.inspect.inspect_and_print", ["a.mexit"]),
     "models": ("mexit_edge.cli.models.models_and_print", []),
+    "estimate": ("mexit_edge.cli.estimate.estimate_and_print", ["a.tflite"]),
+    "devices": ("mexit_edge.cli.devices.devices_and_print", []),
 }
 
 
@@ -83,8 +85,8 @@ def test_these_tests_know_every_command():
     assert set(names) == set(WORK)
     shown = mexit("--help").stdout
     assert re.findall(rf"^. ({'|'.join(names)})  ", shown, re.MULTILINE) == [
-        *("run", "train", "simulate", "inspect", "verify", "models", "cut", "export", "prune", "cluster"),
-        "quantize-aware",
+        *("run", "train", "simulate", "estimate", "devices", "inspect", "verify", "models", "cut", "export"),
+        *("prune", "cluster", "quantize-aware"),
     ]
 
 

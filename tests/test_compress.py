@@ -19,6 +19,7 @@ from fixtures_networks import (
     N_CLASSES,
     SENSOR,
     TRAIN_REASON,
+    HandModel,
     converted,
     converting_in_this_process,
     dscnn_network,
@@ -411,6 +412,23 @@ def test_bundle_from_whole_refuses_exits_that_are_not_there() -> None:
         bundle_from_whole(
             made.whole,
             exits=["exit_01", "exit_07"],
+            name="x",
+            sensor=SENSOR,
+            normalisation=Normalisation.identity(3),
+            classes=CLASSES,
+            training=Training(),
+        )
+
+
+def test_bundle_from_whole_refuses_an_operator_without_a_known_cost() -> None:
+    model = HandModel()
+    flat = model.view(model.window((1, *SENSOR.shape)), (1, 96))
+    features = model.operator("LSH_PROJECTION", [flat], model.tensor((1, 96)))
+    whole = model.finish({"exit_01": model.dense(features, np.ones((N_CLASSES, 96)), 0.1)})
+    with pytest.raises(InputError, match=r"`model` must become .* Received: LSH_PROJECTION\. Replace"):
+        bundle_from_whole(
+            whole,
+            exits=["exit_01"],
             name="x",
             sensor=SENSOR,
             normalisation=Normalisation.identity(3),

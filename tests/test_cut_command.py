@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from fixtures_networks import hand_whole
 from typer.testing import CliRunner
 
@@ -16,7 +17,6 @@ from mexit_edge.cli import cut as cut_module
 from mexit_edge.cli import model_file
 from mexit_edge.cli.app import app
 from mexit_edge.cli.cut import CutManifest
-from mexit_edge.errors import InputError
 from mexit_edge.estimate import total_macs
 from mexit_edge.files import sha256
 from mexit_edge.runtime import CutParity, available_engines
@@ -262,16 +262,31 @@ def test_a_model_that_no_engine_runs_is_refused_and_one_that_some_run_is_cut(
     assert {row["engine"]: row["elements"] for row in rows}["litert-xnnpack"] is None
 
 
-def test_unknown_costs_are_unknown_and_parts_need_them(
-    model: Path, parity: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unknown_costs_are_unknown_and_parts_need_them(model: Path, parity: Any) -> None:
     parity(lambda engine: CutParity(engine, 5, 60, 0))
-
-    def unknown(content: bytes) -> Any:
-        raise InputError("no rule for SPIN")
-
-    monkeypatch.setattr(cut_module, "operations", unknown)
-    assert json.loads(mexit("cut", model, "--json").stdout)["cut_points"][0]["cumulative_macs"] is None
-    assert "no rule for SPIN" in mexit("cut", model, "--into", 2).output
-    result = mexit("cut", model, "--at", "exit_01", "--json")
-    assert [stage["macs"] for stage in json.loads(result.stdout)["stages"]] == [None, None]
+    # The second ADD, which only the last exit needs, becomes an operator that nobody can count.
+    parsed = parse(hand_whole())
+    second = [one.index for one in Graph(hand_whole()).operators if one.name == "ADD"][1]
+    code = parsed.operatorCodes[parsed.subgraphs[0].operators[second].opcodeIndex]
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.LSH_PROJECTION
+    model.write_bytes(serialize(parsed))
+    said = "MACs are unknown: nothing is known of LSH_PROJECTION."
+    facts = json.loads(mexit("cut", model, "--json").stdout)
+    assert facts["macs_unknown_because"] == said
+    assert facts["cut_points"][0]["cumulative_macs"] == 96 * 24
+    assert facts["cut_points"][-1]["cumulative_macs"] is None
+    assert {row["total_macs"] for row in facts["cut_points"]} == {None}
+    assert said in " ".join(mexit("cut", model).stdout.split())
+    result = mexit("cut", model, "--into", 2)
+    assert result.exit_code == 2
+    refusal = " ".join(result.stderr.split())
+    assert "`--into` needs a model whose MACs are known" in refusal
+    assert "Received: LSH_PROJECTION of unknown MACs. Cut at tensors or at exits." in refusal
+    exits = [part for name in EXITS for part in ("--exits", name)]
+    result = mexit("cut", model, *exits, "--json")
+    macs = [stage["macs"] for stage in json.loads(result.stdout)["stages"]]
+    assert macs[:2] == [96 * 24 + 24 * 4] * 2
+    assert macs[2] is None
+    shown = " ".join(mexit("cut", model, *exits, "--out", "again").stdout.split())
+    assert said in shown
+    assert "2,400 unknown" in shown.replace("│ ", "")

@@ -5,7 +5,9 @@ import sys
 import warnings
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
+from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -22,7 +24,19 @@ from mexit_edge.bundle import (
     Training,
 )
 from mexit_edge.errors import InputError, MissingExtraError
-from mexit_edge.estimate import BundleEstimate, Estimate, ExitEstimate, MemoryFit, MemoryPlan, StageEstimate
+from mexit_edge.estimate import (
+    BundleEstimate,
+    BundleMemory,
+    Estimate,
+    ExitEstimate,
+    MemoryFit,
+    MemoryPlan,
+    StageEstimate,
+    load_device,
+)
+from mexit_edge.estimate.latency.terms import TERMS
+from mexit_edge.estimate.latency.workload import Workload
+from mexit_edge.estimate.results import priced
 from mexit_edge.exits import decide, make_score
 from mexit_edge.report import (
     plot_confusion,
@@ -36,6 +50,7 @@ from mexit_edge.report import (
 )
 from mexit_edge.report.figures import reliability_bins
 from mexit_edge.report.pictures import pictured_exits
+from mexit_edge.report.tables import stages_table
 from mexit_edge.report.theme import Picture
 from mexit_edge.simulate import Simulation
 
@@ -183,30 +198,45 @@ def make_manifest(simulation, arena_bytes=18_432, calibrated=True):
     )
 
 
-def make_estimate(simulation, has_energy=True, arena_bytes=18_432):
-    stages, exits, total = [], [], 0
-    for name, macs in zip(simulation.exits, simulation.stage_macs, strict=True):
-        total += macs
-        for made, kind, cost in ((stages, StageEstimate, macs), (exits, ExitEstimate, total)):
-            ms = Estimate(cost * 1.7e-5, cost * 1.1e-5, cost * 2.6e-5)
-            made.append(
-                kind(
-                    exit=name,
-                    macs=cost,
-                    live_macs=cost,
-                    flash_bytes=14_208,
-                    arena_bytes=arena_bytes,
-                    estimated_cycles=ms.times(120_000),
-                    estimated_latency_ms=ms,
-                    estimated_energy_uj=ms.times(41) if has_energy else None,
-                )
-            )
+def make_estimate(simulation, has_energy=True, arena_bytes=18_432, unknown=(), **fit):
+    board = load_device("nucleo-l4r5zi").model_copy(update={} if has_energy else {"active_power_mw": None})
+    library = board.stack().model_copy(update={} if has_energy else {"active_power_mw": None})
+    asked = [
+        Workload(macs * np.eye(len(TERMS))[0], np.zeros(len(TERMS)), 0.0, unknown, ())
+        for macs in simulation.stage_macs
+    ]
+
+    def made(kind, name, macs, work):
+        return kind(
+            **priced(work, board, library),
+            macs=macs,
+            live_macs=macs,
+            exit=name,
+            flash_bytes=14_208,
+            arena_bytes=arena_bytes,
+            estimated_arena_bytes_32bit=None if arena_bytes is None else arena_bytes - 4_000,
+        )
+
+    up_to = list(accumulate(asked))
+    ram_bytes = None if arena_bytes is None else 16_480
+    plan = MemoryPlan((), None if arena_bytes is None else arena_bytes - 4_000, 2_048)
     return BundleEstimate(
-        device="nucleo-l4r5zi",
-        stack="tflm-cmsis-nn",
-        stages=tuple(stages),
-        exits=tuple(exits),
-        memory=MemoryFit(60_000, 2_097_152, MemoryPlan((), arena_bytes, 2_048), 655_360),
+        board=board,
+        library=library,
+        workloads=tuple(asked),
+        stages=tuple(map(partial(made, StageEstimate), simulation.exits, simulation.stage_macs, asked)),
+        exits=tuple(map(partial(made, ExitEstimate), simulation.exits, simulation.exit_macs, up_to)),
+        operations=(),
+        memory=BundleMemory((), MemoryPlan((), arena_bytes, 2_048), plan),
+        fit=MemoryFit(
+            **{
+                "flash_bytes": 60_000,
+                "device_flash_bytes": 2_097_152,
+                "estimated_ram_bytes": ram_bytes,
+                "device_ram_bytes": 655_360,
+                **fit,
+            }
+        ),
         notes=("SOFTMAX is extrapolated from one size.",),
     )
 
@@ -443,10 +473,41 @@ def test_unknown_arena_and_energy_say_unknown():
         )
     )
     stages = rows_of(html, "stage to")
-    assert [row["TFLM arena bytes (64-bit host)"] for row in stages] == ["unknown"] * 3
+    for column in ("TFLM arena bytes (64-bit host)", "estimated arena bytes (32-bit)"):
+        assert [row[column] for row in stages] == ["unknown"] * 3
+    assert "16,480" not in html
+    assert "unknown whether it fits" in plain(html)
     assert [row[ENERGY] for row in stages] == ["unknown"] * 3
     assert not any(row[LATENCY] == "unknown" for row in stages)
     assert [row[ENERGY] for row in rows_of(html, "exit")] == ["unknown"] * 5
+
+
+@pytest.mark.usefixtures("without_drawing")
+def test_an_unknown_latency_says_unknown_everywhere():
+    simulation = make_simulation()
+    html = render_page(**make_arguments(simulation, estimate=make_estimate(simulation, unknown=("UNIQUE",))))
+    for heading, n_rows in (("stage to", 3), ("exit", 5)):
+        rows = rows_of(html, heading)
+        assert [(row[LATENCY], row[ENERGY]) for row in rows] == [("unknown", "unknown")] * n_rows
+
+
+@pytest.mark.parametrize(
+    ("fit", "said"),
+    [
+        ({}, "60,000 of 2,097,152 flash bytes; 16,480 of 655,360 RAM bytes, estimated for 32 bits"),
+        ({}, "(14,432 the largest) with the boundaries (2,048 at most): fits."),
+        ({"device_flash_bytes": 59_000}, "does not fit, 1,000 flash bytes are missing."),
+        (
+            {"device_flash_bytes": 59_000, "estimated_ram_bytes": 655_376},
+            "does not fit, 1,000 flash bytes and 16 RAM bytes are missing.",
+        ),
+        ({"device_flash_bytes": 59_000, "estimated_ram_bytes": None}, "1,000 flash bytes are missing."),
+    ],
+)
+def test_the_page_says_by_how_many_bytes_the_models_do_not_fit(fit, said):
+    simulation = make_simulation()
+    table = stages_table(make_manifest(simulation), simulation, make_estimate(simulation, **fit))
+    assert said in table.caption
 
 
 @pytest.mark.usefixtures("without_drawing")

@@ -500,7 +500,7 @@ def test_an_operator_that_tflm_lacks_is_named_in_its_words(bundle: Bundle) -> No
 def test_an_arena_that_tflm_does_not_report_is_no_unknown(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tflm_room, "_TOTAL", re.compile("another wording"))
+    monkeypatch.setattr(tflm_room, "_REPORT", re.compile("another wording"))
     with pytest.raises(RunError, match=r"must report its arena.*Received: '.*Arena allocation total"):
         arena_bytes(bundle.stages[0])
 

@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 
 import mexit_edge
 from mexit_edge.bundle import Bundle, TensorSpec, Training
+from mexit_edge.cli.tables import estimate_table, quality_facts
 from mexit_edge.errors import InputError
+from mexit_edge.estimate import OPERATIONS
 from mexit_edge.exits import (
     SCORES,
     balanced_accuracy,
@@ -140,6 +142,25 @@ def test_the_summary_says_what_was_measured_and_what_estimated(calibrated: Bundl
     on_device = str(simulate_seen(calibrated, windows, engine=ENGINE, device="nucleo-l4r5zi"))
     assert on_device.startswith(plain)
     assert "Estimated on nucleo-l4r5zi" in on_device
+
+
+def test_an_unknown_latency_is_said_and_no_policy_is_searched_by_it(
+    bundle: Bundle, calibration: Windows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(OPERATIONS, "ADD")
+    simulation = simulate(bundle, calibration, engine=ENGINE, device="nucleo-l4r5zi")
+    expected = "Latency on nucleo-l4r5zi (tflm-cmsis-nn) is unknown: nothing is known of ADD."
+    assert expected in str(simulation)
+    assert simulation.estimate is not None
+    table = estimate_table(simulation, simulation.estimate)
+    assert str(table.caption).endswith("\nUnknown: nothing is known of ADD.")
+    assert list(table.columns[1].cells)[1:] == ["unknown"] * 3
+    facts = quality_facts(simulation, simulation.estimate)
+    assert [one["estimated_latency_ms"] is None for one in facts["exits"]] == [False, True, True]
+    assert any("ADD" in note for note in facts["estimate_notes"])
+    with pytest.raises(InputError, match=r"`device` must.*Received: 'nucleo-l4r5zi' and ADD\."):
+        calibrate(bundle, calibration, engine=ENGINE, device="nucleo-l4r5zi")
+    assert calibrate(bundle, calibration, engine=ENGINE).manifest.policy is not None
 
 
 def test_without_a_policy_everything_runs(bundle: Bundle) -> None:

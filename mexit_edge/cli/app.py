@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 
 from mexit_edge.cli.bundle_commands import cut, inspect, simulate, verify
+from mexit_edge.cli.device_commands import fit, probes
+from mexit_edge.cli.estimate_commands import devices, estimate
 from mexit_edge.cli.guarded import EXIT_CODES, Command, guarded
 from mexit_edge.cli.network_commands import cluster, export, models, prune, quantize_aware
 from mexit_edge.cli.training_commands import run, train
@@ -20,6 +22,8 @@ COMMANDS: dict[Command, str] = {
     run: "mexit run --data hapt --regime consistency --set weak=hard --seed 1",
     train: "mexit train --data hapt --regime mixed --set 'shares=[1,2]' --epochs 60",
     simulate: "mexit simulate tflite_models/reference.mexit --data hapt --engine tflm",
+    estimate: "mexit estimate tflite_models/reference.mexit --device nucleo-l4r5zi --battery-mah 200",
+    devices: "mexit devices nucleo-l4r5zi",
     inspect: "mexit inspect tflite_models/reference.mexit --svg stages.svg",
     verify: "mexit verify tflite_models/reference.mexit --data hapt --limit 2000",
     models: "mexit models --backbone tcn --window 200 --channels 3 --classes 5",
@@ -28,6 +32,14 @@ COMMANDS: dict[Command, str] = {
     prune: "mexit prune runs/hapt-joint/model.keras --data hapt --sparsity 0.8",
     cluster: "mexit cluster runs/hapt-joint/model.keras --data hapt --clusters 16",
     quantize_aware: "mexit quantize-aware runs/hapt-joint/model.keras --data hapt",
+}
+# Of `mexit device`: command -> its example.
+DEVICE_COMMANDS: dict[Command, str] = {
+    probes: "mexit device probes --out probes",
+    fit: (
+        "mexit device fit probes/measurements.csv --name my-board --core Cortex-M4F --clock-mhz 80 "
+        "--stack tflm-cmsis-nn --flash-kib 1024 --ram-kib 256"
+    ),
 }
 
 app = typer.Typer(
@@ -42,6 +54,12 @@ app = typer.Typer(
 )
 for command, example in COMMANDS.items():
     app.command(epilog=f"Example: {example}")(guarded(command))
+device = typer.Typer(
+    help="Make a device file for a board of your own.", epilog=EXIT_CODES, no_args_is_help=True
+)
+for command, example in DEVICE_COMMANDS.items():
+    device.command(epilog=f"Example: {example}")(guarded(command))
+app.add_typer(device, name="device")
 
 
 def _print_version(wanted: bool) -> None:

@@ -12,10 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from mexit_edge.bundle.schema import FileName, Sha256, Spec
+from mexit_edge.cli.inspect_model import macs_and_why_unknown, why_unknown
 from mexit_edge.cli.model_file import read_model
 from mexit_edge.cli.tables import console, print_json
 from mexit_edge.errors import InputError, RunError
-from mexit_edge.estimate import operations
+from mexit_edge.estimate import OPERATIONS, operations
+from mexit_edge.estimate.operations import known_sum
 from mexit_edge.files import free_name, refuse_unwritable, sha256, stands, written_whole
 from mexit_edge.runtime import CutParity, available_engines, cut_parity
 from mexit_edge.tflite import (
@@ -49,7 +51,7 @@ class CutTensor(Spec):
 
 
 class CutFile(Spec):
-    """One stage; `macs` is None where the file holds an operator whose cost is not known."""
+    """One stage; `macs` is None where it holds an operator whose cost is not known."""
 
     file: FileName
     sha256: Sha256
@@ -111,28 +113,28 @@ class CutRequest:
                 f"Received: {' and '.join('--' + name for name in given)}."
             )
 
-    def cut(self, content: bytes, macs: Sequence[int] | None, *, keep_names: bool) -> tuple[CutStage, ...]:
-        """Cut the model; without MACs only where none are needed.
+    def cut(self, content: bytes, *, keep_names: bool) -> tuple[CutStage, ...]:
+        """Cut the model.
 
         Raises:
             InputError: as for `tflite.cut_at` and its like, in the words of the command line.
         """
         try:
-            return self._cut(content, macs, keep_names=keep_names)
+            return self._cut(content, keep_names=keep_names)
         except InputError as error:
             message = str(error)
             for argument, option in OPTIONS.items():
                 message = message.replace(f"`{argument}`", f"`{option}`")
             raise InputError(message) from error
 
-    def _cut(self, content: bytes, macs: Sequence[int] | None, *, keep_names: bool) -> tuple[CutStage, ...]:
+    def _cut(self, content: bytes, *, keep_names: bool) -> tuple[CutStage, ...]:
         if self.exits:
             return cut_at_exits(content, self.exits, keep_names=keep_names)
         if self.at:
             return cut_at(content, self.at, keep_names=keep_names)
-        counts = [cost.macs for cost in operations(content)] if macs is None else macs
+        macs = [cost.macs for cost in operations(content)]
         return cut_into(
-            content, self.into or 0, counts, max_live=self.max_live or MAX_LIVE, keep_names=keep_names
+            content, self.into or 0, macs, max_live=self.max_live or MAX_LIVE, keep_names=keep_names
         )
 
 
@@ -154,20 +156,20 @@ def cut_and_print(
         RunError: the stages compute something else than the whole; nothing was written.
     """
     content = read_model(path, "model")
-    macs = _macs(content)
+    macs, why = macs_and_why_unknown(Graph(content))
     if not (request.at or request.into is not None or request.exits):
         if out is not None or phone or keep_names:
             raise InputError(
                 "`--out`, `--phone` and `--keep-names` need a place to cut at. "
                 "Received: none. Use `--at`, `--into` or `--exits`."
             )
-        _print_points(path, content, macs, request.max_live or MAX_LIVE, as_json=as_json)
+        _print_points(path, content, macs, why, request.max_live or MAX_LIVE, as_json=as_json)
         return
     folder = free_name(Path(f"{path.stem}_stages")) if out is None else out
     if stands(folder):
         raise InputError(f"`--out` must be a new folder. Received: {folder}, which exists.")
     refuse_unwritable(folder)
-    stages = request.cut(content, macs, keep_names=keep_names)
+    stages = request.cut(content, keep_names=keep_names)
     parity = cut_parity(content, stages, available_engines(), WINDOWS)
     _refuse_difference(path, parity)
     whole_phone = phone_model(stages) if phone else None
@@ -184,15 +186,6 @@ def cut_and_print(
     else:
         print_stages(manifest)
         console(quiet=False).print(f"Written: {folder}", markup=False)
-
-
-def _macs(content: bytes) -> list[int] | None:
-    """Return the MACs per operator, or None where an operator has no rule; `--into` says which."""
-    Graph(content)
-    try:
-        return [cost.macs for cost in operations(content)]
-    except InputError:
-        return None
 
 
 def _refuse_difference(path: Path, parity: Sequence[CutParity]) -> None:
@@ -213,7 +206,7 @@ def _manifest(
     path: Path,
     content: bytes,
     stages: Sequence[CutStage],
-    macs: Sequence[int] | None,
+    macs: Sequence[int | None],
     parity: Sequence[CutParity],
     phone: bytes | None,
 ) -> CutManifest:
@@ -229,7 +222,7 @@ def _manifest(
                 inputs=tuple(_tensor(*named) for named in stage.inputs),
                 outputs=tuple(_tensor(*named) for named in stage.outputs),
                 operators=stage.operators,
-                macs=None if macs is None else sum(macs[index] for index in stage.places),
+                macs=known_sum(macs[index] for index in stage.places),
             )
             for number, stage in enumerate(stages, start=1)
         ),
@@ -251,7 +244,7 @@ def _tensor(name: str, tensor: Tensor) -> CutTensor:
 def print_stages(manifest: CutManifest) -> None:
     """Print the stages and how they compared with the whole."""
     screen = console(quiet=False)
-    total = sum(stage.macs or 0 for stage in manifest.stages)
+    total = known_sum(stage.macs for stage in manifest.stages)
     table = Table(title=escape(f"{manifest.source}: {len(manifest.stages)} stages"))
     for heading in ("stage", "ops", "MACs", "of all", "bytes"):
         table.add_column(heading, justify="left" if heading == "stage" else "right", no_wrap=True)
@@ -266,6 +259,9 @@ def print_stages(manifest: CutManifest) -> None:
             escape("\n".join(f"{short_name(tensor.name)} {_shape(tensor)}" for tensor in stage.outputs)),
         )
     screen.print(table)
+    uncounted = [stage.operators for stage in manifest.stages if stage.macs is None]
+    if why := why_unknown(sorted({name for names in uncounted for name in names} - set(OPERATIONS))):
+        screen.print(why, markup=False)
     for row in manifest.parity:
         found = (
             f"refuses the model: {row.refusal}"
@@ -277,10 +273,10 @@ def print_stages(manifest: CutManifest) -> None:
 
 
 def _print_points(
-    path: Path, content: bytes, macs: Sequence[int] | None, max_live: int, *, as_json: bool
+    path: Path, content: bytes, macs: Sequence[int | None], why: str | None, max_live: int, *, as_json: bool
 ) -> None:
     names = tensor_names(Graph(content))
-    total = sum(macs or [])
+    total = known_sum(macs)
     rows: list[dict[str, Any]] = [
         {
             "tensor": names[point.last.index],
@@ -289,13 +285,13 @@ def _print_points(
                 {"name": names[tensor.index], "index": tensor.index, "type": _shape(tensor)}
                 for tensor in point.live
             ],
-            "cumulative_macs": None if macs is None else sum(macs[: point.position]),
-            "total_macs": None if macs is None else total,
+            "cumulative_macs": known_sum(macs[: point.position]),
+            "total_macs": total,
         }
         for point in cut_points(content, max_live)
     ]
     if as_json:
-        print_json({"model": path.name, "cut_points": rows})
+        print_json({"model": path.name, "macs_unknown_because": why, "cut_points": rows})
         return
     table = Table(
         title=escape(f"{path.name}: where to cut"), caption="--at INDEX or --at TENSOR; --into N stages"
@@ -308,10 +304,13 @@ def _print_points(
         share = _share(row["cumulative_macs"], total)
         alive = "\n".join(tensor["type"] for tensor in row["live"])
         table.add_row(str(row["index"]), escape(short_name(row["tensor"])), share, alive)
-    console(quiet=False).print(table)
+    screen = console(quiet=False)
+    screen.print(table)
+    if why:
+        screen.print(why, markup=False)
 
 
-def _share(part: int | None, total: int) -> str:
+def _share(part: int | None, total: int | None) -> str:
     return "unknown" if part is None or not total else f"{part / total:.1%}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -14,9 +13,9 @@ from mexit_edge.cli.inspect_model import inspect_model_and_print
 from mexit_edge.cli.inspect_network import SUFFIX as KERAS_SUFFIX
 from mexit_edge.cli.inspect_network import inspect_network_and_print
 from mexit_edge.cli.stage_drawing import stage_drawing
-from mexit_edge.cli.tables import console, memory_table, print_json, stage_table
+from mexit_edge.cli.tables import console, memory_facts, memory_table, print_json, stage_table
 from mexit_edge.errors import InputError
-from mexit_edge.estimate import plan_memory
+from mexit_edge.estimate import bundle_memory
 from mexit_edge.files import refuse_existing, write_bytes
 
 
@@ -53,11 +52,10 @@ def _inspect_bundle(path: Path, *, as_json: bool, svg: Path | None) -> None:
     if svg is not None:
         _write_picture(bundle, svg)
     if as_json:
-        memory = plan_memory(bundle.manifest)
         print_json(
             {
                 "manifest": bundle.manifest.model_dump(mode="json"),
-                "memory": {**asdict(memory), "ram_bytes": memory.ram_bytes},
+                "memory": memory_facts(bundle_memory(bundle)),
             }
             | golden.facts()
         )
@@ -77,7 +75,7 @@ def _print(bundle: Bundle, golden: GoldenCheck) -> None:
     screen = console(quiet=False)
     screen.print(stage_table(bundle.manifest))
     screen.print(stage_drawing(bundle.manifest))
-    screen.print(memory_table(plan_memory(bundle.manifest)))
+    screen.print(memory_table(bundle_memory(bundle)))
     policy = bundle.manifest.policy
     if policy is None:
         screen.print("No policy: every window runs to the final exit.")

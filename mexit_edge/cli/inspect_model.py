@@ -5,6 +5,7 @@ Of a file whose subgraphs are one signature each, as phone.tflite, every one is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from rich.table import Table
 from mexit_edge.cli.model_file import read_model
 from mexit_edge.cli.tables import console, print_json
 from mexit_edge.errors import InputError
-from mexit_edge.estimate import operations
+from mexit_edge.estimate import operations, unknown_operations
+from mexit_edge.estimate.operations import known_sum, tensor_bytes
 from mexit_edge.tflite import Graph, Tensor, alive_after
 
 SUFFIX = ".tflite"
@@ -65,14 +67,10 @@ def model_facts(graph: Graph) -> dict[str, Any]:
 
     Returns:
         Inputs and outputs as name, shape, type, scale and zero point; per operator its name, shapes, types,
-        multiply-accumulates (None where an operator of the model has no known cost), bytes of constants, and
-        the activations alive after it: their number and bytes (None for a type without a fixed size).
+        multiply-accumulates (None where they are unknown), bytes of constants, and the activations alive
+        after it: their number and bytes (None for a type without a fixed size).
     """
-    try:
-        macs: list[int] | None = [cost.macs for cost in operations(graph)]
-        why = None
-    except InputError as error:
-        macs, why = None, f"MACs are unknown: {error}"
+    macs, why = macs_and_why_unknown(graph)
     alive = _alive_after(graph)
     rows: list[dict[str, Any]] = [
         {
@@ -80,19 +78,19 @@ def model_facts(graph: Graph) -> dict[str, Any]:
             "operator": operator.name,
             "inputs": [_tensor_facts(graph.tensors[index]) for index in graph.activations(operator)],
             "outputs": [_tensor_facts(graph.tensors[index]) for index in operator.outputs],
-            "macs": None if macs is None else macs[operator.index],
+            "macs": macs[operator.index],
             "weight_bytes": _stored_bytes(graph, set(operator.inputs)),
             "live_tensors": len(alive[operator.index]),
-            "live_bytes": _bytes(graph, alive[operator.index]),
+            "live_bytes": tensor_bytes(graph, alive[operator.index]),
         }
         for operator in graph.operators
     ]
-    sizes = [_bytes(graph, indices) for indices in (set(graph.inputs), *alive)]
+    sizes = [tensor_bytes(graph, indices) for indices in (set(graph.inputs), *alive)]
     return {
         "inputs": [_tensor_facts(graph.tensors[index]) for index in graph.inputs],
         "outputs": [_tensor_facts(graph.tensors[index]) for index in graph.outputs],
         "operators": rows,
-        "macs": None if macs is None else sum(macs),
+        "macs": known_sum(macs),
         "macs_unknown_because": why,
         "weight_bytes": _stored_bytes(graph, {index for one in graph.operators for index in one.inputs}),
         "most_live_bytes": max((size for size in sizes if size is not None), default=0)
@@ -101,22 +99,26 @@ def model_facts(graph: Graph) -> dict[str, Any]:
     }
 
 
+def macs_and_why_unknown(graph: Graph) -> tuple[list[int | None], str | None]:
+    """Return the multiply-accumulates per operator, None where unknown, and why any are."""
+    try:
+        costs = operations(graph)
+    except InputError as error:
+        return [None] * len(graph.operators), f"MACs are unknown: {error}"
+    return [cost.macs for cost in costs], why_unknown(unknown_operations(costs))
+
+
+def why_unknown(names: Sequence[str]) -> str | None:
+    """Return a sentence that names the operators without a rule; None where there are none."""
+    return f"MACs are unknown: nothing is known of {', '.join(names)}." if names else None
+
+
 def _alive_after(graph: Graph) -> list[set[int]]:
     """Return per operator what is alive after it (`tflite.alive_after`), and the outputs that are there."""
     return [
         {*live, *(index for index in graph.outputs if graph.producers.get(index, -1) <= place)}
         for place, live in enumerate(alive_after(graph))
     ]
-
-
-def _bytes(graph: Graph, indices: set[int]) -> int | None:
-    total = 0
-    for index in indices:
-        dtype = graph.tensors[index].numpy_dtype
-        if dtype is None:
-            return None
-        total += graph.tensors[index].elements * dtype.itemsize
-    return total
 
 
 def _stored_bytes(graph: Graph, indices: set[int]) -> int:

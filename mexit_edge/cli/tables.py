@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mexit_edge.bundle import Manifest
-from mexit_edge.estimate import BundleEstimate, Estimate, MemoryPlan
+from mexit_edge.estimate import BundleEstimate, BundleMemory, Estimate, MemoryPlan, unknown_operations
 from mexit_edge.simulate import Simulation
 
 
@@ -64,6 +66,7 @@ def quality_facts(simulation: Simulation, estimate: BundleEstimate) -> dict[str,
         },
         "device": estimate.device,
         "stack": estimate.stack,
+        "estimate_notes": list(estimate.notes),
     }
 
 
@@ -110,7 +113,11 @@ def quality_table(simulation: Simulation, float_balanced: list[float] | None) ->
 
 def estimate_table(simulation: Simulation, estimate: BundleEstimate) -> Table:
     """Return estimated time and energy per exit, and expected under the policy's exits."""
-    table = Table(title=f"Estimated for {estimate.device}", caption=f"{estimate.stack}; value \\[low, high]")
+    caption = f"{estimate.stack}; value \\[low, high]"
+    if estimate.exits[-1].estimated_latency_ms is None:
+        unknown = unknown_operations(chain.from_iterable(estimate.operations))
+        caption += escape(f"\nUnknown: nothing is known of {', '.join(unknown)}.")
+    table = Table(title=f"Estimated for {estimate.device}", caption=caption)
     table.add_column("")
     table.add_column("latency, ms", justify="right", no_wrap=True)
     table.add_column("energy, uJ", justify="right", no_wrap=True)
@@ -167,21 +174,51 @@ def stage_table(manifest: Manifest) -> Table:
     return table
 
 
-def memory_table(plan: MemoryPlan) -> Table:
+def memory_table(memory: BundleMemory) -> Table:
     """Return where everything lies that the loop over stages needs besides the models."""
-    size = (
-        "unknown: the bundle does not state every arena"
-        if plan.ram_bytes is None
-        else f"{plan.ram_bytes:,} bytes"
+    unknown = [f"32-bit unknown: {reason}" for reason in memory.unknown_because]
+    if memory.host.ram_bytes is None:
+        unknown.insert(0, "Host unknown: the bundle does not state every arena.")
+    table = Table(
+        title="One block of RAM for the loop: as TFLM reports it on a 64-bit host, and estimated for 32 bits",
+        caption=escape("\n".join(unknown)) or None,
     )
-    table = Table(title=f"One block of RAM for the loop: {size}")
     table.add_column("buffer")
-    for heading in ("from byte", "to byte", "in use in stages"):
+    for heading in ("in use\nin stages", "bytes,\nhost", "from\nbyte", "bytes,\n32-bit", "from\nbyte"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for one in plan.buffers:
+    plans = (memory.host, memory.estimated_32bit)
+    places = [{one.name: (f"{one.bytes:,}", f"{one.offset:,}") for one in plan.buffers} for plan in plans]
+    # Where an arena is unknown, its side has none.
+    for one in {one.name: one for plan in plans for one in plan.buffers}.values():
         stages = "-".join(dict.fromkeys((str(one.first_stage), str(one.last_stage))))
-        table.add_row(escape(one.name), f"{one.offset:,}", f"{one.end:,}", stages)
+        cells = [cell for side in places for cell in side.get(one.name, ("-", "-"))]
+        table.add_row(escape(one.name), stages, *cells)
+    sizes = ["unknown" if plan.ram_bytes is None else f"{plan.ram_bytes:,}" for plan in plans]
+    table.add_section()
+    table.add_row("the whole block", "", sizes[0], "", sizes[1], "")
     return table
+
+
+def memory_facts(memory: BundleMemory) -> dict[str, Any]:
+    """Return what a bundle takes of flash and RAM, in plain types."""
+    return {
+        **_plan_facts(memory.host),
+        "estimated_32bit": _plan_facts(memory.estimated_32bit),
+        "stages": [
+            {
+                **asdict(stage.flash),
+                "activation_bytes": None if stage.activations is None else stage.activations.bytes,
+                "estimated_arena_bytes_32bit": stage.estimated_arena_bytes_32bit,
+                "estimated_peak_bytes_32bit": memory.estimated_32bit.stage_bytes(number),
+                "unknown_because": stage.unknown_because,
+            }
+            for number, stage in enumerate(memory.stages, start=1)
+        ],
+    }
+
+
+def _plan_facts(plan: MemoryPlan) -> dict[str, Any]:
+    return {**asdict(plan), "ram_bytes": plan.ram_bytes}
 
 
 def console(*, quiet: bool) -> Console:

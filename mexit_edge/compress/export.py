@@ -24,7 +24,7 @@ from mexit_edge.compress.convertible import check_convertible
 from mexit_edge.compress.quantization import Quantization, as_quantization
 from mexit_edge.compress.representative import representative_arrays, representative_sample
 from mexit_edge.errors import InputError
-from mexit_edge.estimate import total_live_macs, total_macs
+from mexit_edge.estimate import operations, total_live_macs, total_macs, unknown_operations
 from mexit_edge.files import sha256
 from mexit_edge.models.heads import exit_names
 from mexit_edge.regimes import MultiExitModel
@@ -194,7 +194,8 @@ def bundle_from_whole(
         keep_names: as for `export`.
 
     Raises:
-        InputError: the exits do not fit the model, or the sensor's counts do not fit int32.
+        InputError: the exits do not fit the model, the sensor's counts do not fit int32, or an operator has
+            no known cost, which a bundle states.
     """
     cuts = cut_at_exits(whole, exits, keep_names=keep_names)
     window = _tensor_spec(*cuts[0].inputs[0])
@@ -230,6 +231,7 @@ def tool_versions() -> dict[str, str]:
 
 
 def _stage_spec(number: int, exit_: str, cut: CutStage) -> StageSpec:
+    macs, live_macs = _counted(cut.content)
     return StageSpec(
         file=f"stage_{number:02d}.tflite",
         sha256=sha256(cut.content),
@@ -238,10 +240,26 @@ def _stage_spec(number: int, exit_: str, cut: CutStage) -> StageSpec:
         inputs=tuple(_tensor_spec(*tensor) for tensor in cut.inputs),
         outputs=tuple(_tensor_spec(*tensor) for tensor in cut.outputs),
         ops=cut.operators,
-        macs=total_macs(cut.content),
-        live_macs=total_live_macs(cut.content),
+        macs=macs,
+        live_macs=live_macs,
         arena_bytes=own_arena_bytes(cut.content),
     )
+
+
+def _counted(content: bytes) -> tuple[int, int]:
+    """Return the multiply-accumulates of a stage, and the live ones among them.
+
+    Raises:
+        InputError: names the operators without a rule.
+    """
+    macs, live_macs = total_macs(content), total_live_macs(content)
+    if macs is None or live_macs is None:
+        raise InputError(
+            "`model` must become operators whose multiply-accumulates are known, which a bundle states. "
+            f"Received: {', '.join(unknown_operations(operations(content)))}. Replace the layers that make "
+            "them; `mexit_edge.compress.convert` and `mexit cut` take every model."
+        )
+    return macs, live_macs
 
 
 def _tensor_spec(name: str, tensor: Tensor) -> TensorSpec:

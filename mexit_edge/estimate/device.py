@@ -6,14 +6,19 @@ import tomllib
 from importlib import resources
 from typing import Annotated, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mexit_edge.errors import InputError, first_violation, unknown_name
 from mexit_edge.estimate.interval import Estimate
+from mexit_edge.estimate.latency.rates import QUANTILE, LogRates
+from mexit_edge.estimate.latency.terms import TERMS
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
+# Unverified: from documentation or memory, not held against a datasheet or a measurement.
+Status = Literal["measured", "fitted", "datasheet", "extrapolated", "unverified"]
 Date = Annotated[str, Field(pattern=r"^\d{4}-\d{2}(-\d{2})?$")]
 
 
@@ -35,7 +40,7 @@ class Figure(Spec):
     high: NonNegative | None = None
     source: Text
     date: Date
-    status: Literal["measured", "fitted", "datasheet", "extrapolated"]
+    status: Status
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -53,85 +58,168 @@ class Figure(Spec):
         return Estimate(self.value, low, high)
 
 
-class Rate(Figure):
-    """Cycles per multiply-accumulate of one kind of operator.
+class Coefficient(Spec):
+    """Cycles per unit of one term of the latency model, with its 90 % interval.
 
-    `macs_per_output` is the range, over the layers behind the figure, of multiply-accumulates per output
-    element. Below it, the work per output weighs more than the rate knows; above it, less.
+    `macs_per_output` is, for terms that price multiply-accumulates, the range of multiply-accumulates per
+    output element over the layers behind the figure; layers outside of it are extrapolated. None where no
+    layer of this kind was measured: all are extrapolated.
     """
 
-    macs_per_output: tuple[Positive, Positive]
+    value: Positive
+    low: Positive
+    high: Positive
+    status: Status
+    macs_per_output: tuple[Positive, Positive] | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.low <= self.value <= self.high:
+            raise ValueError("`low`, `value` and `high` must be in this order")
+        if self.macs_per_output is not None and self.macs_per_output[0] > self.macs_per_output[1]:
+            raise ValueError("`macs_per_output` must go from the least to the most")
+        return self
 
 
-class CyclesPerMac(Spec):
-    """One rate per kind of operator that has multiply-accumulates."""
+class CyclesPer(Spec):
+    """Cycles per unit of every term (`terms.TERMS`), and how certain they are together.
 
-    conv_kxk: Rate
-    conv_1x1: Rate
-    depthwise: Rate
-    fully_connected: Rate
+    `correlation` is that of the logarithms, in the order of the fields; None where they are independent.
+    `model_error` is the standard deviation of the log cycles of a model when all figures are known.
+    """
 
+    conv_kxk: Coefficient
+    conv_1x1: Coefficient
+    depthwise: Coefficient
+    fully_connected: Coefficient
+    output: Coefficient
+    element: Coefficient
+    operator: Coefficient
+    invocation: Coefficient
+    correlation: tuple[tuple[Annotated[float, Field(ge=-1, le=1)], ...], ...] | None = None
+    model_error: NonNegative
 
-class InSample(Spec):
-    """A published measurement among those the rates were fitted on, and what the model says about it."""
+    @model_validator(mode="after")
+    def _is_correlation(self) -> Self:
+        if self.correlation is None:
+            return self
+        n = len(TERMS)
+        if len(self.correlation) != n or any(len(row) != n for row in self.correlation):
+            raise ValueError(f"`correlation` must have {n} rows of {n}")
+        matrix = np.array(self.correlation)
+        if not np.allclose(matrix, matrix.T) or not np.allclose(np.diag(matrix), 1):
+            raise ValueError("`correlation` must be symmetric with ones on its diagonal")
+        # Three decimals in the file may turn a tiny eigenvalue negative.
+        if np.linalg.eigvalsh(matrix).min() < -0.01:
+            raise ValueError("`correlation` must have no negative eigenvalue")
+        return self
 
-    model: Text
-    measured_latency_ms: Positive
-    measured_energy_uj: Positive
-    estimated_latency_ms: Positive
-    estimated_energy_uj: Positive
-    latency_error_percent: float
-    energy_error_percent: float
-    source: Text
-    date: Date
+    def term(self, name: str) -> Coefficient:
+        """Return the coefficient of a term."""
+        found = getattr(self, name)
+        assert isinstance(found, Coefficient)
+        return found
+
+    @property
+    def log_rates(self) -> LogRates:
+        """The same as a distribution of log cycles per unit."""
+        terms = [self.term(name) for name in TERMS]
+        deviation = np.array([np.log(one.high / one.low) / (2 * QUANTILE) for one in terms])
+        correlation = np.eye(len(TERMS)) if self.correlation is None else np.array(self.correlation)
+        return LogRates(
+            mean=np.log([one.value for one in terms]),
+            covariance=deviation[:, None] * correlation * deviation,
+            model_error=self.model_error,
+        )
 
 
 class Stack(Spec):
-    """A kernel library on a device; rates hold for one type of activations.
+    """A kernel library on a device; its cycles hold for one type of activations.
 
-    `folds_constant_channels` tells whether it skips MACs that are not live. `extrapolation_factors` widen a
-    rate (low, high) for a layer outside its `macs_per_output`. Powers are None where they are unknown, and so
-    is `cycles_per_invoke`.
+    `family` names the library and stands for its first listed version on the device. `source` and `date` are
+    those of all of `cycles_per`. `fitted_on` names the models that were measured on this very device with
+    this library: none where all is taken over from relatives. `folds_constant_channels` tells whether it
+    skips multiply-accumulates that are not live. `active_power_mw` is measured while inferring, at the
+    device's clock and supply; None where that is unknown (see `Device.active_power_mw`).
     """
 
     name: Text
+    family: Text
     version: Text
     dtype: Text
     folds_constant_channels: bool
-    cycles_per_mac: CyclesPerMac
-    extrapolation_factors: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(ge=1)]]
-    cycles_per_element: Figure
-    cycles_per_op: Figure
-    cycles_per_invoke: Figure | None = None
+    source: Text
+    date: Date
+    fitted_on: tuple[Text, ...]
+    cycles_per: CyclesPer
     active_power_mw: Figure | None = None
-    idle_power_mw: Figure | None = None
-    in_sample: tuple[InSample, ...] = ()
 
 
 class Device(Spec):
-    """A board: its core, clock, supply and memory, and the stacks that are known on it."""
+    """A board: its core, clock, supply, memory and power, and the stacks that are known on it.
 
-    name: Text
+    Powers are of the whole processor at `supply_v`; None where they are unknown.
+
+    Args:
+        name: of the file, in lower case.
+        title: of the board.
+        core: of the processor.
+        clock_mhz: at which latency and power hold.
+        clock_choices_mhz: at which the processor runs as well, in any order; empty where not listed.
+        supply_v: at which powers hold.
+        regulator: ``"LDO"`` draws the same current at any supply, ``"SMPS"`` the same power.
+        flash_bytes: for program and models.
+        ram_bytes: for data, in one block.
+        active_power_mw: running code, where a stack has no figure of its own.
+        static_power_mw: the part of the active power that stays at any clock.
+        idle_power_mw: waiting for an interrupt, clocks on.
+        sleep_power_mw: in the deepest state that keeps the RAM.
+        wake_up_ms: from that state, at active power.
+        stacks: kernel libraries; the first is the default.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     title: Text
     core: Text
     clock_mhz: Figure
+    clock_choices_mhz: tuple[Positive, ...] = ()
     supply_v: Figure
+    regulator: Literal["LDO", "SMPS"] | None = None
     flash_bytes: Figure
     ram_bytes: Figure
+    active_power_mw: Figure | None = None
+    static_power_mw: Figure | None = None
+    idle_power_mw: Figure | None = None
+    sleep_power_mw: Figure | None = None
+    wake_up_ms: Figure | None = None
     stacks: Annotated[tuple[Stack, ...], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [stack.name for stack in self.stacks]
+        if len(set(names)) != len(names):
+            raise ValueError("`stacks` must have different names")
+        if self.clock_mhz.value <= 0 or self.supply_v.value <= 0:
+            raise ValueError("`clock_mhz` and `supply_v` must be above 0")
+        return self
+
     def stack(self, name: str | None = None) -> Stack:
-        """Return a stack by name; the first one for None.
+        """Return a stack by its name or that of its family; the first one for None.
 
         Raises:
-            InputError: the device has no stack of that name.
+            InputError: the device has no such stack.
         """
         if name is None:
             return self.stacks[0]
-        known = {stack.name: stack for stack in self.stacks}
+        families = {stack.family: stack for stack in reversed(self.stacks)}
+        known = families | {stack.name: stack for stack in self.stacks}
         if name not in known:
             raise unknown_name("stack", name, known)
         return known[name]
+
+    def power_mw(self, stack: Stack) -> Figure | None:
+        """Return the active power with a stack: its own, else that of any code, else None."""
+        return stack.active_power_mw or self.active_power_mw
 
 
 def device_names() -> tuple[str, ...]:

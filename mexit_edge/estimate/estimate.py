@@ -1,107 +1,176 @@
-"""Estimate what a bundle costs on a device: latency, energy and memory, per stage and per exit."""
+"""Estimate what a model or a bundle costs on a device: latency, energy and memory."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
-from mexit_edge.bundle import Bundle, Manifest, StageSpec
+from mexit_edge.bundle import Bundle, Manifest
 from mexit_edge.estimate.device import Device, Stack, load_device
-from mexit_edge.estimate.interval import Estimate, total
-from mexit_edge.estimate.latency import Priced, notes, price
-from mexit_edge.estimate.memory import plan_memory
-from mexit_edge.estimate.operations import operations
-from mexit_edge.estimate.results import BundleEstimate, ExitEstimate, MemoryFit, ModelEstimate, StageEstimate
+from mexit_edge.estimate.latency.workload import Workload, refuse_prices, workload
+from mexit_edge.estimate.memory.kernels import KernelLibrary
+from mexit_edge.estimate.memory.plan import ModelMemory, bundle_memory, model_memory
+from mexit_edge.estimate.operations import known_sum, operations
+from mexit_edge.estimate.relatives import find_stack
+from mexit_edge.estimate.results import (
+    BundleEstimate,
+    ExitEstimate,
+    MemoryFit,
+    ModelEstimate,
+    StageEstimate,
+    priced,
+)
 
 DEFAULT_DEVICE = "nucleo-l4r5zi"
 
 
 def estimate_model(
-    content: bytes, device: str | Device = DEFAULT_DEVICE, stack: str | None = None
+    content: bytes,
+    device: str | Device = DEFAULT_DEVICE,
+    stack: str | None = None,
+    *,
+    prices: Mapping[str, float] | None = None,
+    extrapolate: bool = False,
 ) -> ModelEstimate:
     """Estimate one run of one .tflite.
 
     Args:
         content: a .tflite.
         device: a name (see `device_names`) or a device.
-        stack: name of a kernel library of the device; the first one if None.
+        stack: a kernel library of the device, by name or family; the first one if None.
+        prices: cycles per run of operators without a rule, by name.
+        extrapolate: take a library without data on this device from what is known of it elsewhere.
 
     Raises:
-        InputError: the device or stack is unknown, or an operator cannot be priced.
+        InputError: the device or stack is unknown, the model computes on a type that the stack has no figures
+            for, or a price is no price.
     """
     board = load_device(device) if isinstance(device, str) else device
-    library = board.stack(stack)
+    library = find_stack(board, stack, extrapolate=extrapolate)
     costs = operations(content)
-    priced = price(costs, library)
-    latency_ms, energy_uj = _time_and_energy(priced.cycles, board, library)
+    refuse_prices(prices or {}, costs)
+    asked = workload(costs, library, prices)
+    memory = model_memory(content, _kernels(library))
     return ModelEstimate(
-        device=board.name,
-        stack=library.name,
-        macs=sum(cost.macs for cost in costs),
-        live_macs=sum(cost.live_macs for cost in costs),
-        flash_bytes=len(content),
-        estimated_cycles=priced.cycles,
-        estimated_latency_ms=latency_ms,
-        estimated_energy_uj=energy_uj,
-        notes=notes([priced], library),
+        **priced(asked, board, library),
+        macs=known_sum(cost.macs for cost in costs),
+        live_macs=known_sum(cost.live_macs for cost in costs),
+        board=board,
+        library=library,
+        operations=costs,
+        memory=memory,
+        fit=_fit(board, [memory], memory.estimated_arena_bytes_32bit),
+        notes=_notes([asked], board, library),
     )
 
 
 def estimate_bundle(
-    bundle: Bundle, device: str | Device = DEFAULT_DEVICE, stack: str | None = None
+    bundle: Bundle,
+    device: str | Device = DEFAULT_DEVICE,
+    stack: str | None = None,
+    *,
+    prices: Mapping[str, float] | None = None,
+    extrapolate: bool = False,
 ) -> BundleEstimate:
     """Estimate a bundle stage by stage and exit by exit; each stage is one invocation.
 
-    Energy is that of computing; sensor, radio and idling between windows are not in it.
+    Energy is that of computing; `energy.energy_over_period` adds sensor, waking up and idling between
+    windows.
 
     Args:
         bundle: the bundle.
-        device: a name (see `device_names`) or a device.
-        stack: name of a kernel library of the device; the first one if None.
+        device: as for `estimate_model`.
+        stack: as for `estimate_model`.
+        prices: as for `estimate_model`.
+        extrapolate: as for `estimate_model`.
 
     Raises:
-        InputError: the device or stack is unknown, or an operator cannot be priced.
+        InputError: as for `estimate_model`.
     """
     board = load_device(device) if isinstance(device, str) else device
-    library = board.stack(stack)
-    stages, priced = [], []
-    for spec, content in zip(bundle.manifest.stages, bundle.stages, strict=True):
-        stage, one = _stage(spec, content, board, library)
-        stages.append(stage)
-        priced.append(one)
+    library = find_stack(board, stack, extrapolate=extrapolate)
+    counted = tuple(operations(content) for content in bundle.stages)
+    refuse_prices(prices or {}, chain.from_iterable(counted))
+    asked = [workload(costs, library, prices) for costs in counted]
+    memory = bundle_memory(bundle, _kernels(library))
+    stages = tuple(
+        StageEstimate(
+            **priced(one, board, library),
+            macs=known_sum(cost.macs for cost in costs),
+            live_macs=known_sum(cost.live_macs for cost in costs),
+            exit=spec.exit,
+            flash_bytes=len(content),
+            arena_bytes=spec.arena_bytes,
+            estimated_arena_bytes_32bit=needed.estimated_arena_bytes_32bit,
+        )
+        for spec, content, costs, one, needed in zip(
+            bundle.manifest.stages, bundle.stages, counted, asked, memory.stages, strict=True
+        )
+    )
     return BundleEstimate(
-        device=board.name,
-        stack=library.name,
-        stages=tuple(stages),
-        exits=tuple(_up_to(stages[: number + 1]) for number in range(len(stages))),
-        memory=MemoryFit(
-            flash_bytes=sum(stage.flash_bytes for stage in stages),
-            device_flash_bytes=int(board.flash_bytes.value),
-            plan=plan_memory(bundle.manifest),
-            device_ram_bytes=int(board.ram_bytes.value),
+        board=board,
+        library=library,
+        workloads=tuple(asked),
+        stages=stages,
+        exits=tuple(
+            _up_to(stages[:number], asked[:number], board, library) for number in range(1, len(stages) + 1)
         ),
+        operations=counted,
+        memory=memory,
+        fit=_fit(board, memory.stages, memory.estimated_32bit.ram_bytes),
         notes=(
-            *notes(priced, library),
+            *_notes(asked, board, library),
             "Not priced: the exit rule, quantizing the window and copying boundary tensors.",
             *_misstated(bundle.manifest, stages),
         ),
     )
 
 
-def _stage(spec: StageSpec, content: bytes, board: Device, library: Stack) -> tuple[StageEstimate, Priced]:
-    costs = operations(content)
-    priced = price(costs, library)
-    latency_ms, energy_uj = _time_and_energy(priced.cycles, board, library)
-    stage = StageEstimate(
-        exit=spec.exit,
-        macs=sum(cost.macs for cost in costs),
-        live_macs=sum(cost.live_macs for cost in costs),
-        flash_bytes=len(content),
-        arena_bytes=spec.arena_bytes,
-        estimated_cycles=priced.cycles,
-        estimated_latency_ms=latency_ms,
-        estimated_energy_uj=energy_uj,
+def _kernels(library: Stack) -> KernelLibrary:
+    """Return whose scratch buffers lie in the arena."""
+    return "cmsis-nn" if "cmsis-nn" in library.family else "reference"
+
+
+def _fit(board: Device, models: Sequence[ModelMemory], ram_bytes: int | None) -> MemoryFit:
+    return MemoryFit(
+        flash_bytes=sum(model.flash.c_array_bytes for model in models),
+        device_flash_bytes=int(board.flash_bytes.value),
+        estimated_ram_bytes=ram_bytes,
+        device_ram_bytes=int(board.ram_bytes.value),
     )
-    return stage, priced
+
+
+def _up_to(
+    stages: Sequence[StageEstimate], asked: Sequence[Workload], board: Device, library: Stack
+) -> ExitEstimate:
+    """Return the cost of running these stages one after the other."""
+    return ExitEstimate(
+        **priced(sum(asked[1:], asked[0]), board, library),
+        macs=_sum([stage.macs for stage in stages]),
+        live_macs=_sum([stage.live_macs for stage in stages]),
+        exit=stages[-1].exit,
+        flash_bytes=sum(stage.flash_bytes for stage in stages),
+        arena_bytes=_largest([stage.arena_bytes for stage in stages]),
+        estimated_arena_bytes_32bit=_largest([stage.estimated_arena_bytes_32bit for stage in stages]),
+    )
+
+
+def _notes(asked: Sequence[Workload], board: Device, library: Stack) -> tuple[str, ...]:
+    """Say what the estimate leaves out and what it extrapolates."""
+    unknown = tuple(dict.fromkeys(name for one in asked for name in one.unknown))
+    notes = [note for one in asked for note in one.notes]
+    if unknown:
+        notes.append(
+            f"Unknown: the cycles of {', '.join(unknown)}, and with them every total. Price them: `prices`."
+        )
+    if not library.fitted_on:
+        notes.append(
+            f"Extrapolated: {library.name} was never measured on {board.name}; its figures come from other "
+            "boards and libraries, and the interval says how far these differ."
+        )
+    if board.power_mw(library) is None:
+        notes.append(f"Not priced: energy, the active power of {board.name} is unknown.")
+    return tuple(dict.fromkeys(notes))
 
 
 def _misstated(manifest: Manifest, stages: Sequence[StageEstimate]) -> tuple[str, ...]:
@@ -118,26 +187,9 @@ def _misstated(manifest: Manifest, stages: Sequence[StageEstimate]) -> tuple[str
     )
 
 
-def _time_and_energy(cycles: Estimate, board: Device, library: Stack) -> tuple[Estimate, Estimate | None]:
-    """Return milliseconds, and microjoules (mW times ms) if the power is known."""
-    latency_ms = cycles.times(1e-3 / board.clock_mhz.value)
-    power = library.active_power_mw
-    return latency_ms, None if power is None else latency_ms * power.estimate
-
-
-def _up_to(stages: Sequence[StageEstimate]) -> ExitEstimate:
-    """Return the cost of running these stages one after the other."""
-    energies = [stage.estimated_energy_uj for stage in stages if stage.estimated_energy_uj is not None]
-    return ExitEstimate(
-        exit=stages[-1].exit,
-        macs=sum(stage.macs for stage in stages),
-        live_macs=sum(stage.live_macs for stage in stages),
-        flash_bytes=sum(stage.flash_bytes for stage in stages),
-        arena_bytes=_largest([stage.arena_bytes for stage in stages]),
-        estimated_cycles=total(stage.estimated_cycles for stage in stages),
-        estimated_latency_ms=total(stage.estimated_latency_ms for stage in stages),
-        estimated_energy_uj=total(energies) if len(energies) == len(stages) else None,
-    )
+def _sum(counts: Sequence[float | None]) -> float | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _largest(sizes: Sequence[int | None]) -> int | None:

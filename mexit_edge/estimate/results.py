@@ -3,152 +3,186 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from mexit_edge.errors import InputError
-from mexit_edge.estimate.interval import Estimate, total
-from mexit_edge.estimate.memory import MemoryPlan
+from mexit_edge.errors import InputError, MissingExtraError
+from mexit_edge.estimate.device import Device, Stack
+from mexit_edge.estimate.energy.period import energy_of_inference
+from mexit_edge.estimate.interval import Estimate
+from mexit_edge.estimate.latency.workload import Workload, cycles, cycles_by_term
+from mexit_edge.estimate.memory.plan import BundleMemory, ModelMemory
+from mexit_edge.estimate.operations import OperationCost
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-@dataclass(frozen=True)
-class ModelEstimate:
-    """What one run of one .tflite costs.
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What some work takes of a device.
 
     Args:
-        device: name of the device.
-        stack: name of the kernel library.
-        macs: multiply-accumulates.
-        live_macs: those that can depend on the input.
-        flash_bytes: size of the file; kernels and program are not in it.
-        estimated_cycles: processor cycles.
-        estimated_latency_ms: time.
-        estimated_energy_uj: energy at the active power, None where that is unknown.
-        notes: what is extrapolated and what is not priced.
+        macs: multiply-accumulates, None where an operator is unknown; a mean need not be whole.
+        live_macs: those that can depend on the input, None where an operator is unknown.
+        estimated_cycles: processor cycles, None where an operator is unknown and has no price.
+        estimated_latency_ms: time, None as for cycles.
+        estimated_energy_uj: energy at the active power, None also where that is unknown.
+        estimated_cycles_by_term: what the cycles are made of (`terms.TERMS`); empty where they are unknown.
     """
 
-    device: str
-    stack: str
-    macs: int
-    live_macs: int
-    flash_bytes: int
-    estimated_cycles: Estimate
-    estimated_latency_ms: Estimate
+    macs: float | None
+    live_macs: float | None
+    estimated_cycles: Estimate | None
+    estimated_latency_ms: Estimate | None
     estimated_energy_uj: Estimate | None
-    notes: tuple[str, ...]
+    estimated_cycles_by_term: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class StageEstimate:
+@dataclass(frozen=True, kw_only=True)
+class StageEstimate(Cost):
     """What one run of one stage costs.
 
     Args:
         exit: name of the exit that the stage ends in.
-        macs: multiply-accumulates.
-        live_macs: those that can depend on the stage's inputs.
         flash_bytes: size of the stage's file.
         arena_bytes: as TFLM reports it on a 64-bit host, None where unknown.
-        estimated_cycles: processor cycles.
-        estimated_latency_ms: time.
-        estimated_energy_uj: energy at the active power, None where that is unknown.
+        estimated_arena_bytes_32bit: of a 32-bit microcontroller, None where unknown.
     """
 
     exit: str
-    macs: int
-    live_macs: int
     flash_bytes: int
     arena_bytes: int | None
-    estimated_cycles: Estimate
-    estimated_latency_ms: Estimate
-    estimated_energy_uj: Estimate | None
+    estimated_arena_bytes_32bit: int | None = None
 
 
-@dataclass(frozen=True)
-class ExitEstimate:
-    """What a window costs that leaves at this exit: all stages up to it.
+@dataclass(frozen=True, kw_only=True)
+class ExitEstimate(StageEstimate):
+    """What a window costs that leaves at this exit: all stages up to it, whose arenas share one block.
 
-    Args:
-        exit: name of the exit.
-        macs: multiply-accumulates, summed.
-        live_macs: summed.
-        flash_bytes: summed.
-        arena_bytes: largest of the stages, which share one arena; None where one is unknown.
-        estimated_cycles: summed.
-        estimated_latency_ms: summed.
-        estimated_energy_uj: summed, None where the active power is unknown.
+    Sizes of files are summed, arenas are the largest of the stages.
     """
 
-    exit: str
-    macs: int
-    live_macs: int
-    flash_bytes: int
-    arena_bytes: int | None
-    estimated_cycles: Estimate
-    estimated_latency_ms: Estimate
-    estimated_energy_uj: Estimate | None
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MemoryFit:
-    """What the models take of the device's memory; program, kernels and stack come on top.
+    """What models take of the device's memory; program, kernels and stack come on top.
 
     Args:
-        flash_bytes: all stages.
+        flash_bytes: the models, each a multiple of 16 bytes, without what no kernel reads.
         device_flash_bytes: the device has.
-        plan: of one block for the arenas of all stages and the tensors between them.
-        device_ram_bytes: the device has.
+        estimated_ram_bytes: one block for arenas and for the tensors between stages, None where unknown.
+        device_ram_bytes: the device has in one block.
     """
 
     flash_bytes: int
     device_flash_bytes: int
-    plan: MemoryPlan
+    estimated_ram_bytes: int | None
     device_ram_bytes: int
+
+    @property
+    def missing_flash_bytes(self) -> int:
+        """By how much the models exceed the device's flash; 0 where they fit."""
+        return max(0, self.flash_bytes - self.device_flash_bytes)
+
+    @property
+    def missing_ram_bytes(self) -> int | None:
+        """By how much the block exceeds the device's RAM; 0 where it fits, None where it is unknown."""
+        needed = self.estimated_ram_bytes
+        return None if needed is None else max(0, needed - self.device_ram_bytes)
 
     @property
     def fits(self) -> bool | None:
         """Whether flash and RAM suffice for the models alone; None when that hangs on an unknown arena."""
-        plan = self.plan
-        if self.flash_bytes > self.device_flash_bytes or plan.boundary_bytes > self.device_ram_bytes:
+        if self.missing_flash_bytes:
             return False
-        return None if plan.ram_bytes is None else plan.ram_bytes <= self.device_ram_bytes
+        return None if self.missing_ram_bytes is None else self.missing_ram_bytes == 0
 
 
-@dataclass(frozen=True)
-class ExpectedEstimate:
-    """The mean over windows that leave at different exits.
+@dataclass(frozen=True, kw_only=True)
+class ModelEstimate(Cost):
+    """What one run of one .tflite costs.
 
     Args:
-        estimated_latency_ms: mean time per window.
-        estimated_energy_uj: mean energy per window, None where the active power is unknown.
-        mean_macs: mean multiply-accumulates per window.
+        board: the device.
+        library: the kernel library.
+        operations: of the model, in order of execution.
+        memory: what the model takes.
+        fit: whether the device has it.
+        notes: what is extrapolated and what is not priced.
     """
 
-    estimated_latency_ms: Estimate
-    estimated_energy_uj: Estimate | None
-    mean_macs: float
+    board: Device
+    library: Stack
+    operations: tuple[OperationCost, ...]
+    memory: ModelMemory
+    fit: MemoryFit
+    notes: tuple[str, ...]
+
+    @property
+    def device(self) -> str:
+        """Name of the device."""
+        return self.board.name
+
+    @property
+    def stack(self) -> str:
+        """Name of the kernel library."""
+        return self.library.name
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the estimate as one row, names as in `to_frame`."""
+        return [
+            {
+                "what": "model",
+                **_row(self),
+                "flash_bytes": self.memory.flash.file_bytes,
+                "estimated_arena_bytes_32bit": self.memory.estimated_arena_bytes_32bit,
+            }
+        ]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return `rows` as a table. Needs pandas."""
+        return _frame(self.rows())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BundleEstimate:
     """What a bundle costs on a device.
 
     Args:
-        device: name of the device.
-        stack: name of the kernel library.
+        board: the device.
+        library: the kernel library.
+        workloads: what the stages ask for.
         stages: one per stage.
         exits: one per exit, cumulative.
-        memory: what of the device's memory it takes.
+        operations: of every stage.
+        memory: what the bundle takes.
+        fit: whether the device has it.
         notes: what is extrapolated and what is not priced.
     """
 
-    device: str
-    stack: str
+    board: Device
+    library: Stack
+    workloads: tuple[Workload, ...]
     stages: tuple[StageEstimate, ...]
     exits: tuple[ExitEstimate, ...]
-    memory: MemoryFit
+    operations: tuple[tuple[OperationCost, ...], ...]
+    memory: BundleMemory
+    fit: MemoryFit
     notes: tuple[str, ...]
 
-    def expected(self, exit_shares: Sequence[float]) -> ExpectedEstimate:
+    @property
+    def device(self) -> str:
+        """Name of the device."""
+        return self.board.name
+
+    @property
+    def stack(self) -> str:
+        """Name of the kernel library."""
+        return self.library.name
+
+    def expected(self, exit_shares: Sequence[float]) -> Cost:
         """Return the mean cost per window when these shares of windows leave at the exits.
 
         Args:
@@ -157,6 +191,17 @@ class BundleEstimate:
         Raises:
             InputError: the shares are not a distribution over the exits.
         """
+        shares = self._distribution(exit_shares)
+        # A stage runs for every window that leaves behind it.
+        runs = [sum(shares[number:]) for number in range(len(shares))]
+        asked = [one.times(share) for one, share in zip(self.workloads, runs, strict=True) if share > 0]
+        return Cost(
+            **priced(sum(asked[1:], asked[0]), self.board, self.library),
+            macs=_mean([stage.macs for stage in self.stages], runs),
+            live_macs=_mean([stage.live_macs for stage in self.stages], runs),
+        )
+
+    def _distribution(self, exit_shares: Sequence[float]) -> list[float]:
         shares = [float(share) for share in exit_shares]
         if len(shares) != len(self.exits):
             raise InputError(
@@ -165,14 +210,68 @@ class BundleEstimate:
             )
         if not all(share >= 0 for share in shares) or not math.isclose(sum(shares), 1, abs_tol=1e-6):
             raise InputError(f"`exit_shares` must be at least 0 with sum 1. Received: {shares}.")
-        pairs = list(zip(self.exits, shares, strict=True))
-        energies = [
-            one.estimated_energy_uj.times(share)
-            for one, share in pairs
-            if one.estimated_energy_uj is not None
+        return shares
+
+    def rows(self, exit_shares: Sequence[float] | None = None) -> list[dict[str, Any]]:
+        """Return a row per stage and per exit, names as in `to_frame`.
+
+        Args:
+            exit_shares: as for `expected`, for one more row; none if None.
+        """
+        named = [("stage", one) for one in self.stages] + [("exit", one) for one in self.exits]
+        rows = [
+            {
+                "what": what,
+                "exit": one.exit,
+                **_row(one),
+                "flash_bytes": one.flash_bytes,
+                "estimated_arena_bytes_32bit": one.estimated_arena_bytes_32bit,
+            }
+            for what, one in named
         ]
-        return ExpectedEstimate(
-            estimated_latency_ms=total(one.estimated_latency_ms.times(share) for one, share in pairs),
-            estimated_energy_uj=total(energies) if len(energies) == len(pairs) else None,
-            mean_macs=sum(one.macs * share for one, share in pairs),
-        )
+        if exit_shares is not None:
+            rows.append({"what": "expected", **_row(self.expected(exit_shares))})
+        return rows
+
+    def to_frame(self, exit_shares: Sequence[float] | None = None) -> pd.DataFrame:
+        """Return `rows` as a table. Needs pandas.
+
+        Args:
+            exit_shares: as for `rows`.
+        """
+        return _frame(self.rows(exit_shares))
+
+
+def priced(asked: Workload, device: Device, stack: Stack) -> dict[str, Any]:
+    """Return the fields of a `Cost` that are estimated."""
+    needed = cycles(asked, stack)
+    latency_ms = None if needed is None else needed.times(1e-3 / device.clock_mhz.value)
+    return {
+        "estimated_cycles": needed,
+        "estimated_latency_ms": latency_ms,
+        "estimated_energy_uj": None if latency_ms is None else energy_of_inference(latency_ms, device, stack),
+        "estimated_cycles_by_term": {} if needed is None else cycles_by_term(asked, stack),
+    }
+
+
+def _mean(counts: Sequence[float | None], runs: Sequence[float]) -> float | None:
+    known = [count for count in counts if count is not None]
+    return sum(a * b for a, b in zip(known, runs, strict=True)) if len(known) == len(counts) else None
+
+
+def _row(one: Cost) -> dict[str, Any]:
+    row: dict[str, Any] = {"macs": one.macs, "live_macs": one.live_macs}
+    for name in ("estimated_cycles", "estimated_latency_ms", "estimated_energy_uj"):
+        estimate: Estimate | None = getattr(one, name)
+        row[name] = None if estimate is None else estimate.value
+        row[f"{name}_low"] = None if estimate is None else estimate.low
+        row[f"{name}_high"] = None if estimate is None else estimate.high
+    return row
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise MissingExtraError("pandas", "train") from error
+    return pd.DataFrame(rows)

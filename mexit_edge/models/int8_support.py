@@ -12,7 +12,6 @@ from typing import Any
 import keras
 from keras import layers
 
-from mexit_edge.estimate import OPERATIONS
 from mexit_edge.models.activation_names import activation_name
 from mexit_edge.models.layer_calls import LayerCall
 from mexit_edge.models.layer_macs import is_known
@@ -70,45 +69,44 @@ _BLOCKING_OPERATIONS = {
     "Square": ("SQUARE has no int8 form", "Use `x * x`."),
     "Where": ("comparisons leave the int8 types", "Use ReLU, Maximum or Minimum."),
 }
-# These become int8, by way of operators that the estimates may not know.
-_BY_WAY_OF: dict[type, str] = {
-    layers.AdditiveAttention: "BATCH_MATMUL",
-    layers.Attention: "BATCH_MATMUL",
-    layers.Conv1DTranspose: "TRANSPOSE_CONV",
-    layers.Conv2DTranspose: "TRANSPOSE_CONV",
-    layers.Dot: "BATCH_MATMUL",
-    layers.MultiHeadAttention: "BATCH_MATMUL",
+# These become int8; `layer_macs`, whose tables name the others, does not count them.
+_CONVERTING = (
+    layers.AdditiveAttention,
+    layers.Attention,
+    layers.Dot,
+    layers.MultiHeadAttention,
+    layers.Resizing,
+)
+_CONVERTING_OPERATIONS = frozenset({"Matmul"})
+# They become int8, and LiteRT runs them, TFLM does not: what it lacks.
+_ON_LITERT_ONLY: dict[type, str] = {
+    layers.Cropping3D: "STRIDED_SLICE of five axes",
     layers.RepeatVector: "TILE",
-    layers.Resizing: "RESIZE_BILINEAR",
     layers.UpSampling1D: "TILE",
     layers.UpSampling2D: "TILE",
     layers.UpSampling3D: "TILE",
 }
-_ACTIVATIONS_BY_WAY_OF = {"gelu": "GELU", "log_softmax": "LOG_SOFTMAX", "mish": "LOG", "softplus": "LOG"}
-_OPERATIONS_BY_WAY_OF = {
-    "BroadcastTo": "BROADCAST_TO",
-    "Flip": "REVERSE_V2",
+_ACTIVATIONS_ON_LITERT_ONLY = {
+    "celu": "EXP",
+    "exponential": "EXP",
+    "gelu": "GELU",
+    "mish": "EXP",
+    "softplus": "EXP",
+}
+_OPERATIONS_ON_LITERT_ONLY = {
     "Gelu": "GELU",
     "Log": "LOG",
-    "Matmul": "BATCH_MATMUL",
     "Prod": "REDUCE_PROD",
     "Repeat": "TILE",
-    "Softplus": "LOG",
-    "Tile": "TILE",
-}
-# They become int8, and LiteRT runs them, TFLM does not: what it lacks.
-_ON_LITERT_ONLY = {
-    layers.Cropping3D: "STRIDED_SLICE of five axes",
-}
-_ACTIVATIONS_ON_LITERT_ONLY = {"celu": "EXP", "exponential": "EXP"}
-_OPERATIONS_ON_LITERT_ONLY = {
+    "Softplus": "EXP",
     "Sqrt": "SQRT",
     "Std": "SQRT",
     "Take": "GATHER by int64",
+    "Tile": "TILE",
 }
 # fmt: off
 _ACTIVATIONS = frozenset({
-    "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "linear", "relu", "relu6",
+    "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "linear", "log_softmax", "relu", "relu6",
     "sigmoid", "silu", "softmax", "softsign", "tanh", "tanh_shrink",
 })
 # fmt: on
@@ -151,8 +149,6 @@ def _of_layer(layer: Any, call: LayerCall) -> Int8Support:
     for kind in type(layer).__mro__:
         if kind in _BLOCKING:
             return Int8Support(False, *_BLOCKING[kind])
-        if kind in _BY_WAY_OF:
-            return _by_way_of(_BY_WAY_OF[kind])
     if isinstance(layer, layers.Lambda):
         return Int8Support(
             None,
@@ -161,6 +157,8 @@ def _of_layer(layer: Any, call: LayerCall) -> Int8Support:
         )
     if type(layer) in _ON_LITERT_ONLY:
         return _on_litert_only(_ON_LITERT_ONLY[type(layer)])
+    if isinstance(layer, _CONVERTING):
+        return Int8Support(True)
     if isinstance(layer, layers.ReLU):
         return _of_relu(layer)
     if not isinstance(layer, keras.layers.Layer):
@@ -204,11 +202,9 @@ def _of_operation(name: str) -> Int8Support:
         return Int8Support(False, *_BLOCKING_OPERATIONS[name])
     if name.lower() in _BLOCKING_ACTIVATIONS:
         return Int8Support(False, _BLOCKING_ACTIVATIONS[name.lower()], "Use relu or leaky_relu.")
-    if name in _OPERATIONS_BY_WAY_OF:
-        return _by_way_of(_OPERATIONS_BY_WAY_OF[name])
     if name in _OPERATIONS_ON_LITERT_ONLY:
         return _on_litert_only(_OPERATIONS_ON_LITERT_ONLY[name])
-    return Int8Support(True) if is_known(name) else _unknown(name)
+    return Int8Support(True) if name in _CONVERTING_OPERATIONS or is_known(name) else _unknown(name)
 
 
 def _of_activation(layer: Any, call: LayerCall) -> Int8Support:
@@ -230,24 +226,12 @@ def _of_activation(layer: Any, call: LayerCall) -> Int8Support:
         return Int8Support(True)
     if name in _BLOCKING_ACTIVATIONS:
         return Int8Support(False, f"{name}: {_BLOCKING_ACTIVATIONS[name]}", "Use relu or leaky_relu.")
-    if name in _ACTIVATIONS_BY_WAY_OF:
-        return _by_way_of(_ACTIVATIONS_BY_WAY_OF[name])
     return _unknown(f"the activation {getattr(activation, '__name__', type(activation).__name__)}")
 
 
 def _on_litert_only(lacking: str) -> Int8Support:
     return Int8Support(
         True, f"TFLM does not run it: it has no int8 {lacking}", "Use another layer on a device."
-    )
-
-
-def _by_way_of(operator: str) -> Int8Support:
-    if operator in OPERATIONS:
-        return Int8Support(True)
-    return Int8Support(
-        False,
-        f"it becomes {operator}, whose cost is unknown",
-        "Use another layer; `mexit_edge.compress.convert` alone takes it.",
     )
 
 

@@ -124,7 +124,8 @@ def notes(manifest: Manifest, simulation: Simulation, estimate: BundleEstimate |
         f"{simulation.data}. Another engine may round some logits differently.",
         "The tradeoff curve sweeps one threshold over the test windows for the drawing only; the policy's "
         "thresholds are not taken from it.",
-        "TFLM arena bytes are those of a 64-bit host; pointers of a 32-bit device are half as wide.",
+        "TFLM arena bytes are those of a 64-bit host; on a 32-bit device pointers are half as wide, and its "
+        "kernels may ask for other scratch buffers.",
     ]
     if n_subjects < FEW_SUBJECTS:
         lines.append(

@@ -24,7 +24,7 @@ from mexit_edge.report.words import (
 
 if TYPE_CHECKING:
     from mexit_edge.bundle import Manifest, StageSpec
-    from mexit_edge.estimate import BundleEstimate
+    from mexit_edge.estimate import BundleEstimate, MemoryFit
     from mexit_edge.simulate import Simulation
 
 TOTAL = "total"
@@ -205,6 +205,7 @@ def stages_table(manifest: Manifest, simulation: Simulation, estimate: BundleEst
                 count(stage.live_macs),
                 count(stage.flash_bytes),
                 count(stage.arena_bytes),
+                UNKNOWN if cost is None else count(cost.estimated_arena_bytes_32bit),
                 _boundary(stage),
                 UNKNOWN if cost is None else estimated(cost.estimated_latency_ms),
                 UNKNOWN if cost is None else estimated(cost.estimated_energy_uj),
@@ -224,6 +225,7 @@ def stages_table(manifest: Manifest, simulation: Simulation, estimate: BundleEst
             "live MACs",
             "flash bytes",
             "TFLM arena bytes (64-bit host)",
+            "estimated arena bytes (32-bit)",
             "boundary: shape, bytes",
             LATENCY,
             ENERGY,
@@ -294,15 +296,23 @@ def _memory(estimate: BundleEstimate | None) -> str:
     """Return what the models take of the device's memory, as a sentence with a blank after it, or nothing."""
     if estimate is None:
         return ""
-    memory = estimate.memory
-    fits = {True: "fits", False: "does not fit", None: "unknown whether it fits"}[memory.fits]
+    fit, plan = estimate.fit, estimate.memory.estimated_32bit
     return (
-        f"On {estimate.device}, without program and kernels: {count(memory.flash_bytes)} of "
-        f"{count(memory.device_flash_bytes)} flash bytes; {count(memory.plan.ram_bytes)} of "
-        f"{count(memory.device_ram_bytes)} RAM bytes for one block that the arenas share "
-        f"({count(memory.plan.arena_bytes)} the largest) with the boundaries "
-        f"({count(memory.plan.boundary_bytes)} at most): {fits}. "
+        f"On {estimate.device}, without program and kernels: {count(fit.flash_bytes)} of "
+        f"{count(fit.device_flash_bytes)} flash bytes; {count(fit.estimated_ram_bytes)} of "
+        f"{count(fit.device_ram_bytes)} RAM bytes, estimated for 32 bits, for one block that the arenas "
+        f"share ({count(plan.arena_bytes)} the largest) with the boundaries "
+        f"({count(plan.boundary_bytes)} at most): {_fits(fit)}. "
     )
+
+
+def _fits(fit: MemoryFit) -> str:
+    """Return whether the models fit, and by how many bytes they do not."""
+    if fit.fits is None:
+        return "unknown whether it fits"
+    missing = {"flash": fit.missing_flash_bytes, "RAM": fit.missing_ram_bytes}
+    lacks = [f"{count(lacking)} {kind} bytes" for kind, lacking in missing.items() if lacking]
+    return f"does not fit, {' and '.join(lacks)} are missing" if lacks else "fits"
 
 
 def _boundary(stage: StageSpec) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,7 +15,22 @@ from mexit_edge.tflite import Graph
 
 ARENA_START = 1 << 18
 ARENA_LIMIT = 1 << 26
-_TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
+_REPORT = re.compile(r"Arena allocation (total|head|tail) (\d+) bytes")
+
+
+@dataclass(frozen=True)
+class ArenaReport:
+    """The tensor arena of a model, in bytes, as TFLM reports it on this 64-bit host.
+
+    Args:
+        total_bytes: head and tail.
+        head_bytes: activations and scratch buffers (see `estimate.plan_activations`).
+        tail_bytes: what stays there from one run to the next: structs, with pointers of this host.
+    """
+
+    total_bytes: int
+    head_bytes: int
+    tail_bytes: int
 
 
 def open_interpreter(content: bytes) -> Any:
@@ -49,8 +65,9 @@ def open_interpreter(content: bytes) -> Any:
 def arena_bytes(content: bytes) -> int | None:
     """Return the tensor arena that TFLM needs for a model, in bytes, as it reports on this 64-bit host.
 
-    A 32-bit microcontroller needs less, because the persistent part holds pointers. The file may be
-    anybody's: it is tried in a child process, and LiteRT opens it first.
+    A 32-bit microcontroller needs less, because the persistent part holds pointers
+    (`estimate.estimate_arena_bytes_32bit`). The file may be anybody's: it is tried in a child process, and
+    LiteRT opens it first.
 
     Returns:
         The memory in use once the model is open, which is the smallest arena that works wherever the
@@ -73,12 +90,26 @@ def arena_bytes(content: bytes) -> int | None:
 
 def own_arena_bytes(content: bytes) -> int | None:
     """Return what `arena_bytes` does, for a model that was made in this process: it is opened untried."""
+    report = own_arena_report(content)
+    return None if report is None else report.total_bytes
+
+
+def own_arena_report(content: bytes) -> ArenaReport | None:
+    """Return the arena and its two parts, for a model that was made in this process: it is opened untried.
+
+    Returns:
+        None where TFLM is not installed.
+
+    Raises:
+        InputError: TFLM cannot run the model.
+        RunError: TFLM does not say, or cannot because this process has no standard error.
+    """
     if find_spec("tflite_micro") is None:
         return None
     interpreter = open_interpreter(content)
     with CaughtStderr(keep=True) as report:
         interpreter.print_allocations()
-    found = _TOTAL.search(report.text())
-    if found is None:
+    found = {f"{part}_bytes": int(size) for part, size in _REPORT.findall(report.text())}
+    if len(found) < 3:
         raise RunError(f"TFLM must report its arena on standard error. Received: {report.text()[:200]!r}.")
-    return int(found.group(1))
+    return ArenaReport(**found)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mexit_edge.bundle import Bundle, Calibration, Golden, Policy
-from mexit_edge.estimate import estimate_bundle
+from mexit_edge.errors import InputError
+from mexit_edge.estimate import estimate_bundle, unknown_operations
 from mexit_edge.exits import make_score, search_thresholds
 from mexit_edge.runtime import Runtime, available_engines, reference_engine
 from mexit_edge.signals import Windows
@@ -39,7 +42,7 @@ def calibrate(
 
     Raises:
         InputError: windows of subjects that the network was trained or validated on, or that do not fit; no
-            such score or device.
+            such score or device, or the bundle's latency on it is unknown.
     """
     check_fit(bundle, windows)
     refuse_seen(bundle.manifest, windows, FITTED)
@@ -75,19 +78,15 @@ def search_policy(
         folds: number of networks that made out-of-fold logits; None for logits of the bundle itself.
 
     Raises:
-        InputError: no such score or device, or ``max_drop`` is no share.
+        InputError: no such score or device, the bundle's latency on it is unknown, or ``max_drop`` is no
+            share.
     """
     manifest = bundle.manifest
     scores = [
         make_score(score, stage.outputs[0].scale, len(manifest.classes)) for stage in manifest.stages[:-1]
     ]
     columns = [one.batch(logits[:, index]) for index, one in enumerate(scores)]
-    if device is None:
-        costs, unit = [float(macs) for macs in manifest.cumulative_macs], "macs"
-    else:
-        estimate = estimate_bundle(bundle, device)
-        costs = [exit_.estimated_latency_ms.value for exit_ in estimate.exits]
-        unit = f"estimated_latency_ms on {estimate.device}"
+    costs, unit = _exit_costs(bundle, device)
     found = search_thresholds(
         np.stack(columns, axis=1) if columns else np.empty((len(windows), 0), np.int64),
         logits.argmax(axis=2),
@@ -113,6 +112,23 @@ def search_policy(
             folds=folds,
         ),
     )
+
+
+def _exit_costs(bundle: Bundle, device: str | None) -> tuple[list[float], str]:
+    """Return what a window costs that leaves at each exit, and in which unit."""
+    if device is None:
+        return [float(macs) for macs in bundle.manifest.cumulative_macs], "macs"
+    estimate = estimate_bundle(bundle, device)
+    latencies = [one.estimated_latency_ms for one in estimate.exits]
+    known = [one.value for one in latencies if one is not None]
+    if len(known) != len(latencies):
+        unknown = unknown_operations(chain.from_iterable(estimate.operations))
+        raise InputError(
+            "`device` must be one where the latency of every operator in the bundle is known. "
+            f"Received: {device!r} and {', '.join(unknown)}. Leave `device` out to search by "
+            "multiply-accumulates, or replace the layers that make these operators."
+        )
+    return known, f"estimated_latency_ms on {estimate.device}"
 
 
 def make_golden(bundle: Bundle, windows: Windows, n: int = GOLDEN_WINDOWS) -> Bundle:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mexit_edge.estimate import BundleEstimate
+from mexit_edge.estimate import BundleEstimate, unknown_operations
 from mexit_edge.exits import (
     Interval,
     balanced_accuracy,
@@ -74,12 +75,18 @@ class Simulation:
         )
         lines.append(self.drop_sentence)
         if self.estimate is not None:
-            latency = self.estimate.expected(self.exit_shares).estimated_latency_ms
-            lines.append(
-                f"Estimated on {self.estimate.device} ({self.estimate.stack}): {latency.value:.2f} ms per "
-                f"window [{latency.low:.2f}, {latency.high:.2f}]"
-            )
+            lines.append(self._latency_sentence(self.estimate))
         return "\n".join(lines)
+
+    def _latency_sentence(self, estimate: BundleEstimate) -> str:
+        latency = estimate.expected(self.exit_shares).estimated_latency_ms
+        where = f"{estimate.device} ({estimate.stack})"
+        if latency is None:
+            unknown = unknown_operations(chain.from_iterable(estimate.operations))
+            return f"Latency on {where} is unknown: nothing is known of {', '.join(unknown)}."
+        return (
+            f"Estimated on {where}: {latency.value:.2f} ms per window [{latency.low:.2f}, {latency.high:.2f}]"
+        )
 
     def __len__(self) -> int:
         """Return the number of windows."""

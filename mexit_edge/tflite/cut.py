@@ -155,7 +155,12 @@ def cut_at_positions(
 
 
 def cut_into(
-    content: bytes, n: int, macs: Sequence[int], *, max_live: int = MAX_LIVE, keep_names: bool = False
+    content: bytes,
+    n: int,
+    macs: Sequence[int | None],
+    *,
+    max_live: int = MAX_LIVE,
+    keep_names: bool = False,
 ) -> tuple[CutStage, ...]:
     """Cut any model into n stages of nearly equal work.
 
@@ -165,7 +170,8 @@ def cut_into(
     Args:
         content: a .tflite.
         n: number of stages, at least 2.
-        macs: multiply-accumulates per operator of the file, as ``estimate.operations`` counts them.
+        macs: multiply-accumulates per operator of the file, as ``estimate.operations`` counts them: None,
+            which is unknown, is refused.
         max_live: largest number of tensors at a boundary.
         keep_names: as for `cut_at_exits`.
 
@@ -174,12 +180,19 @@ def cut_into(
     """
     graph = Graph(content)
     refuse_uncuttable(graph)
-    if len(macs) != len(graph.operators) or any(value < 0 for value in macs):
+    if len(macs) != len(graph.operators) or any(value is not None and value < 0 for value in macs):
         raise InputError(
             f"`macs` needs one count per operator ({len(graph.operators)}), from 0 on. "
             f"Received: {len(macs)} counts. Use `estimate.operations(content)`."
         )
-    positions = most_even(points_of(graph, max_live), macs, n)
+    unknown = [one.name for one, value in zip(graph.operators, macs, strict=True) if value is None]
+    if unknown:
+        raise InputError(
+            "`n` needs a model whose MACs are known, of which every stage gets a nearly equal share. "
+            f"Received: {', '.join(dict.fromkeys(unknown))} of unknown MACs. Cut at tensors or at exits."
+        )
+    known = [value for value in macs if value is not None]
+    positions = most_even(points_of(graph, max_live), known, n)
     return _cut_between(graph, positions, keep_names=keep_names)
 
 

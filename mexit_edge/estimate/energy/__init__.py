@@ -1,0 +1,1 @@
+"""What inferring, waiting and sensing take of a battery."""

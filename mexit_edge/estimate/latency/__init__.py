@@ -1,0 +1,1 @@
+"""Cycles: the terms of the model, their rates, and where the rates come from."""

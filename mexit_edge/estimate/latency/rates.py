@@ -1,0 +1,98 @@
+"""Cycles per unit of every term, on one kernel library and board, as far as they are known.
+
+Their logarithms, theta, are jointly normal: measured models determine sums of terms, so that the terms of one
+board are uncertain together. The logarithm of a model's cycles is nearly linear in theta, with the share of
+every term in the cycles as its slope, and so normal too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mexit_edge.estimate.interval import Estimate
+from mexit_edge.estimate.latency.terms import Amounts
+
+Floats = NDArray[np.float64]
+
+# Intervals are central 90 % intervals. What boards share was learned from ten boards, so that 5 % lie above
+# this many standard deviations: Student's t with nine degrees of freedom (1.645 if ten boards told all).
+QUANTILE = 1.833
+
+_MOST_STEPS = 30
+_UNDAMPED_STEPS = 8
+_SMALLEST_STEP = 1e-6
+
+
+@dataclass(frozen=True)
+class LogRates:
+    """Distribution of the log cycles per unit.
+
+    Args:
+        mean: of theta, in the order of `terms.TERMS`, (8,).
+        covariance: of theta, (8, 8).
+        model_error: standard deviation of the log cycles of a model when theta is known: what eight terms do
+            not tell of a model.
+    """
+
+    mean: Floats
+    covariance: Floats
+    model_error: float
+
+    def cycles(self, amounts: Amounts, extra_deviation: float = 0.0) -> Estimate:
+        """Estimate the cycles of a model, with a 90 % interval.
+
+        Args:
+            amounts: what it asks for (`terms.amounts`), (8,).
+            extra_deviation: standard deviation of the log cycles on top, for what lies outside the data.
+        """
+        (value,), (shares,) = log_cycles(self.mean, amounts[None])
+        variance = shares @ self.covariance @ shares + self.model_error**2 + extra_deviation**2
+        factor = float(np.exp(QUANTILE * np.sqrt(max(float(variance), 0.0))))
+        cycles = float(np.exp(value))
+        return Estimate(cycles, cycles / factor, cycles * factor)
+
+    def updated(self, amounts: Sequence[Amounts], cycles: Sequence[float]) -> LogRates:
+        """Return what is known once models have been measured on the board itself.
+
+        Args:
+            amounts: of every measured model, each another one: their errors count as independent.
+            cycles: measured.
+        """
+        asked, measured = np.asarray(amounts), np.log(np.asarray(cycles, np.float64))
+        theta = self.mean
+        for step in range(_MOST_STEPS):
+            value, shares = log_cycles(theta, asked)
+            across = self.covariance @ shares.T
+            total = shares @ across + self.model_error**2 * np.eye(len(asked))
+            weights = np.linalg.solve(total, measured - value - shares @ (self.mean - theta))
+            change = self.mean + across @ weights - theta
+            theta = theta + change * (1.0 if step < _UNDAMPED_STEPS else 0.5)
+            if np.abs(change).max() < _SMALLEST_STEP:
+                break
+        return LogRates(
+            mean=theta,
+            covariance=self.covariance - across @ np.linalg.solve(total, across.T),
+            model_error=self.model_error,
+        )
+
+
+def log_cycles(theta: Floats, amounts: Floats) -> tuple[Floats, Floats]:
+    """Return the log cycles of models and the share of every term in the cycles.
+
+    Args:
+        theta: log cycles per unit, (terms,) or (models, terms).
+        amounts: of every term, from 0, at least one above 0 in every model, (models, terms).
+
+    Returns:
+        Shapes (models,) and (models, terms).
+    """
+    with np.errstate(divide="ignore"):
+        logs = theta + np.log(amounts)
+    top = logs.max(axis=1, keepdims=True)
+    parts = np.exp(logs - top)
+    sums = parts.sum(axis=1, keepdims=True)
+    return (top + np.log(sums))[:, 0], parts / sums

@@ -1,0 +1,1 @@
+"""Fit a device to measurements of one's own: probes to measure, and what they say."""
