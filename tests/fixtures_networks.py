@@ -6,6 +6,7 @@ in each. Nothing here imports TensorFlow before a function that needs it is call
 
 from __future__ import annotations
 
+import gc
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -507,22 +508,52 @@ class Converted:
     bundle: Bundle
 
 
+def export_untracked(network: Any, folder: str, *, input_signature: Any, **options: Any) -> None:
+    """Write what `Model.export` writes, without its search for lookup tables: that traces the network again."""
+    from keras.export import ExportArchive
+
+    archive = ExportArchive()
+    archive.add_endpoint("serve", network.__call__, input_signature)
+    archive.write_out(folder, verbose=False)
+
+
 @contextmanager
 def converting_in_this_process() -> Iterator[None]:
     """Let `convert` call the child's `main` here: TensorFlow is loaded already, which saves 5 s each.
 
-    One test converts in the real child process and compares the bytes.
+    And leave out what changes nothing of the model: a search for lookup tables, reading the saved model a
+    second time, for its debug information, and collecting garbage among all that the session holds.
+
+    One test converts in the real child process, with all of these, and compares the bytes.
     """
+    from keras import Model
+    from tensorflow.lite.python import lite
+
     from mexit_edge.compress import converter, converter_child
 
+    read, loaded = lite._load, {}
+
+    def load_once(folder: str, tags: Any) -> Any:
+        if folder not in loaded:
+            loaded.clear()
+            loaded[folder] = read(folder, tags)
+        return loaded[folder]
+
     def here(workshop: Path, quantizer: str) -> bytes:
-        status = converter_child.main(workshop, quantizer)
+        gc.freeze()
+        try:
+            status = converter_child.main(workshop, quantizer)
+        finally:
+            gc.unfreeze()
+            loaded.clear()
         if status == converter_child.REFUSED:
             raise converter.Refusal(json.loads((workshop / converter_child.REFUSAL).read_text("utf-8")))
         return (workshop / converter_child.MODEL).read_bytes()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(converter, "run_child", here)
+        patch.setattr(Model, "export", export_untracked)
+        patch.setattr(lite, "_load", load_once)
         yield
 
 

@@ -20,6 +20,7 @@ from mexit_edge.estimate.results import (
     StageEstimate,
     priced,
 )
+from mexit_edge.tflite import Graph
 
 DEFAULT_DEVICE = "nucleo-l4r5zi"
 
@@ -47,10 +48,11 @@ def estimate_model(
     """
     board = load_device(device) if isinstance(device, str) else device
     library = find_stack(board, stack, extrapolate=extrapolate)
-    costs = operations(content)
+    graph = Graph(content)
+    costs = operations(graph)
     refuse_prices(prices or {}, costs)
     asked = workload(costs, library, prices)
-    memory = model_memory(content, _kernels(library))
+    memory = model_memory(content, _kernels(library), graph)
     return ModelEstimate(
         **priced(asked, board, library),
         macs=known_sum(cost.macs for cost in costs),

@@ -33,7 +33,6 @@ GROUPS = ("all", "family", "version", "core", "family_core", "board", "system")
 _MOST_STEPS = 30
 _UNDAMPED_STEPS = 8  # Steps that go back and forth are halved from here on.
 _SMALLEST_STEP = 1e-4
-_JITTER = 1e-6  # Keeps the covariance of equal rows (one board published twice) invertible.
 
 
 @dataclass(frozen=True)
@@ -95,12 +94,14 @@ class Measurement:
         model: name of the model; the same model has the same name everywhere.
         amounts: what it asks for (`terms.amounts`), (terms,).
         cycles: measured latency times clock.
+        deviation: standard deviation of the log cycles on top of `Spreads.error`, for what is no whole model.
     """
 
     system: System
     model: str
     amounts: Floats
     cycles: float
+    deviation: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,8 @@ class Population:
         self._vagueness_squared = np.square(prior.vagueness)
         self._amounts = np.array([one.amounts for one in self.measurements])
         self._log_cycles = np.log([one.cycles for one in self.measurements])
+        # The least keeps the covariance of equal rows (one board published twice) invertible.
+        self._noise = np.square([one.deviation for one in self.measurements]) + 1e-6
         models = np.array([one.model for one in self.measurements], dtype=object)
         self._same_model = models[:, None] == models[None, :]
         systems = [one.system for one in self.measurements]
@@ -204,7 +207,7 @@ class Population:
             value, shares = log_cycles(theta, self._amounts)
             centre = value + (shares * (self.prior.mean - theta)).sum(axis=1)
             covariance = speed + (shares * self._vagueness_squared) @ shares.T * preference + error
-            known_covariance = covariance[np.ix_(known, known)] + _JITTER * np.eye(len(known))
+            known_covariance = covariance[np.ix_(known, known)] + np.diag(self._noise[known])
             residual = self._log_cycles[known] - centre[known]
             weights = np.linalg.solve(known_covariance, residual)
             found = self.prior.mean + (

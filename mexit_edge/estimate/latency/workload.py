@@ -189,8 +189,8 @@ def _notes(costs: Iterable[OperationCost], outside: Sequence[OperationCost], sta
             f"{EXTRAPOLATION_FACTOR:g} wide each way."
         )
     by_work = sorted({cost.name for cost in costs if cost.work})
-    if by_work:
-        element = stack.cycles_per.element
+    element = stack.cycles_per.element
+    if by_work and element.status == "extrapolated":
         yield (
             f"Hardly known: {', '.join(by_work)} at {element.value:.3g} cycles per element "
             f"({element.low:.3g} to {element.high:.3g})."

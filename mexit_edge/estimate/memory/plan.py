@@ -148,30 +148,38 @@ def bundle_memory(bundle: Bundle, kernels: KernelLibrary = "reference") -> Bundl
     )
 
 
-def model_memory(content: bytes, kernels: KernelLibrary = "reference") -> ModelMemory:
+def model_memory(
+    content: bytes, kernels: KernelLibrary = "reference", graph: Graph | None = None
+) -> ModelMemory:
     """Return what one model takes of flash and RAM; what cannot be known is None, with the reason.
 
     Args:
         content: a .tflite.
         kernels: whose scratch buffers are in the estimate (see `plan_activations`).
+        graph: of the same file, where it has been read already.
 
     Raises:
         InputError: ``kernels`` is unknown.
     """
     refuse_unknown_library(kernels)
     try:
-        graph = Graph(content)
+        graph = Graph(content) if graph is None else graph
         plan = plan_activations(graph, kernels)
         arena = estimate_arena_bytes_32bit(graph, plan)
     except InputError as error:
-        return ModelMemory(flash_bytes(content), None, None, str(error))
-    return ModelMemory(flash_bytes(content), plan, arena)
+        return ModelMemory(flash_bytes(content, graph), None, None, str(error))
+    return ModelMemory(flash_bytes(content, graph), plan, arena)
 
 
-def flash_bytes(content: bytes) -> FlashBytes:
-    """Return what a .tflite takes of flash."""
+def flash_bytes(content: bytes, graph: Graph | None = None) -> FlashBytes:
+    """Return what a .tflite takes of flash.
+
+    Args:
+        content: a .tflite.
+        graph: of the same file, where it has been read already.
+    """
     try:
-        graph = Graph(content)
+        graph = Graph(content) if graph is None else graph
         stripped = len(extract(graph, range(len(graph.operators)), graph.inputs, graph.outputs))
     except InputError:
         return FlashBytes(len(content), None, aligned(len(content)))
