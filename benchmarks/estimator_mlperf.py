@@ -9,10 +9,10 @@ included (`population.choose_spreads`), come from the rows that the setting leav
 quantile are fixed in the package. Reference predictors see the same rows.
 
 Writes to benchmarks/results:
-estimator_settings.csv, the spreads chosen in every fold (a fold that is there already is not computed again);
-estimator_mlperf.csv, errors and coverage per setting and predictor, with 95 % bootstrap intervals over
-boards; estimator_paired.csv, ours against every reference predictor on the rows that both predict;
-estimator_energy.csv, energy given latency.
+- estimator_settings.csv: the spreads of every fold; one of the same table of results is not computed again
+- estimator_mlperf.csv: errors and coverage per setting and predictor, with 95 % bootstrap intervals over boards
+- estimator_paired.csv: ours against every reference predictor on the rows that both predict
+- estimator_energy.csv: energy given latency
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from mexit_edge.estimate.latency.population import (
     choose_spreads,
 )
 from mexit_edge.estimate.latency.rates import QUANTILE
+from mexit_edge.files import sha256
 
 RESULTS = Path(__file__).parent / "results"
 SETTINGS_CSV = RESULTS / "estimator_settings.csv"
@@ -175,7 +176,8 @@ REFERENCES: dict[str, dict[str, references.Predictor]] = {
 
 def spreads_of(folds: Sequence[Fold], rows: Rows, jobs: int) -> dict[str, Spreads]:
     """Choose the spreads of every fold on what is visible in it, and keep them."""
-    chosen = {row["fold"]: _spreads(row) for row in tables.read(SETTINGS_CSV)}
+    table = fingerprint(rows)
+    chosen = {row["fold"]: _spreads(row) for row in tables.read(SETTINGS_CSV) if row["table"] == table}
     missing = {fold.name: fold.learned_on for fold in folds if fold.name not in chosen}
     population = Population(rows.measured)
     found = Parallel(n_jobs=jobs, return_as="generator")(
@@ -183,18 +185,26 @@ def spreads_of(folds: Sequence[Fold], rows: Rows, jobs: int) -> dict[str, Spread
     )
     for name, spreads in zip(missing, track(found, "choosing spreads", len(missing)), strict=True):
         chosen[name] = spreads
-        tables.write(SETTINGS_CSV, [_spreads_row(fold, one) for fold, one in chosen.items()])
+        tables.write(SETTINGS_CSV, [_spreads_row(fold, table, one) for fold, one in chosen.items()])
     return chosen
 
 
-def _spreads_row(fold: str, spreads: Spreads) -> dict[str, Any]:
+def fingerprint(rows: Rows) -> str:
+    """Return what tells this table of results, and these models, from others."""
+    told = [
+        (one.system.groups(), one.model, f"{one.cycles:.9g}", one.amounts.tolist()) for one in rows.measured
+    ]
+    return sha256(repr(told).encode())[:16]
+
+
+def _spreads_row(fold: str, table: str, spreads: Spreads) -> dict[str, Any]:
     parts = {"speed": spreads.speed, "preference": spreads.preference, "error": spreads.error}
     values = {
         f"{part} {group}": f"{value:.6g}"
         for part, own in parts.items()
         for group, value in zip(GROUPS, own, strict=True)
     }
-    return {"fold": fold, **values}
+    return {"fold": fold, "table": table, **values}
 
 
 def _spreads(row: dict[str, str]) -> Spreads:

@@ -101,22 +101,18 @@ class MemoryFit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelEstimate(Cost):
-    """What one run of one .tflite costs.
+class OnDevice:
+    """On what an estimate was made.
 
     Args:
         board: the device.
         library: the kernel library.
-        operations: of the model, in order of execution.
-        memory: what the model takes.
-        fit: whether the device has it.
+        fit: whether the device has the memory.
         notes: what is extrapolated and what is not priced.
     """
 
     board: Device
     library: Stack
-    operations: tuple[OperationCost, ...]
-    memory: ModelMemory
     fit: MemoryFit
     notes: tuple[str, ...]
 
@@ -129,6 +125,19 @@ class ModelEstimate(Cost):
     def stack(self) -> str:
         """Name of the kernel library."""
         return self.library.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEstimate(OnDevice, Cost):
+    """What one run of one .tflite costs.
+
+    Args:
+        operations: of the model, in order of execution.
+        memory: what the model takes.
+    """
+
+    operations: tuple[OperationCost, ...]
+    memory: ModelMemory
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the estimate as one row, names as in `to_frame`."""
@@ -147,40 +156,22 @@ class ModelEstimate(Cost):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BundleEstimate:
+class BundleEstimate(OnDevice):
     """What a bundle costs on a device.
 
     Args:
-        board: the device.
-        library: the kernel library.
         workloads: what the stages ask for.
         stages: one per stage.
         exits: one per exit, cumulative.
         operations: of every stage.
         memory: what the bundle takes.
-        fit: whether the device has it.
-        notes: what is extrapolated and what is not priced.
     """
 
-    board: Device
-    library: Stack
     workloads: tuple[Workload, ...]
     stages: tuple[StageEstimate, ...]
     exits: tuple[ExitEstimate, ...]
     operations: tuple[tuple[OperationCost, ...], ...]
     memory: BundleMemory
-    fit: MemoryFit
-    notes: tuple[str, ...]
-
-    @property
-    def device(self) -> str:
-        """Name of the device."""
-        return self.board.name
-
-    @property
-    def stack(self) -> str:
-        """Name of the kernel library."""
-        return self.library.name
 
     def expected(self, exit_shares: Sequence[float]) -> Cost:
         """Return the mean cost per window when these shares of windows leave at the exits.
