@@ -508,12 +508,13 @@ class Converted:
     bundle: Bundle
 
 
-def export_untracked(network: Any, folder: str, *, input_signature: Any, **options: Any) -> None:
-    """Write what `Model.export` writes, without its search for lookup tables: that traces the network again."""
+def export_untracked(network: Any, folder: str, *, input_signature: Any = None, **options: Any) -> None:
+    """Write what `Model.export` does, without its search for lookup tables: that traces the network again."""
     from keras.export import ExportArchive
+    from keras.src.export.export_utils import get_input_signature
 
     archive = ExportArchive()
-    archive.add_endpoint("serve", network.__call__, input_signature)
+    archive.add_endpoint("serve", network.__call__, input_signature or get_input_signature(network))
     archive.write_out(folder, verbose=False)
 
 

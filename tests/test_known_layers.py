@@ -37,7 +37,7 @@ from mexit_edge.models import layer_table
 from mexit_edge.models.activation_names import activation_name
 from mexit_edge.models.join import SelectChannels
 from mexit_edge.models.running_sum import RunningSum
-from mexit_edge.tflite import Graph, audit_int8
+from mexit_edge.tflite import audit_int8
 
 pytestmark = pytest.mark.train
 HAS_TFMOT = find_spec("tensorflow_model_optimization") is not None
@@ -368,12 +368,6 @@ def converted(aware: keras.Model) -> bytes:
         whole = convert(aware)
     audit_int8(whole)
     return whole
-
-
-def test_a_tensor_may_be_concatenated_twice() -> None:
-    network = network_of(of_several(kl.Concatenate)[1:], (12, 4))
-    graph = Graph(converted(quantize_aware(network, samples_of(network))))
-    assert "QUANTIZE" not in {operator.name for operator in graph.operators}
 
 
 def test_each_becomes_int8_and_agrees_with_its_fake_quantization(tmp_path: Path) -> None:
