@@ -9,8 +9,8 @@ included (`population.choose_spreads`), come from the rows that the setting leav
 quantile are fixed in the package. Reference predictors see the same rows.
 
 Writes to benchmarks/results:
-- estimator_settings.csv: the spreads of every fold; one of the same table of results is not computed again
-- estimator_mlperf.csv: errors and coverage per setting and predictor, with 95 % bootstrap intervals over boards
+- estimator_settings.csv: the spreads of every fold; one of the same table is not computed again
+- estimator_mlperf.csv: errors and coverage per setting and predictor; 95 % bootstrap intervals over boards
 - estimator_paired.csv: ours against every reference predictor on the rows that both predict
 - estimator_energy.csv: energy given latency
 """
@@ -18,23 +18,34 @@ Writes to benchmarks/results:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import estimator_predictors as predictors
 import numpy as np
 import references
 import tables
+from estimator_folds import (
+    Fold,
+    Rows,
+    board_and_model_hidden,
+    board_hidden,
+    model_hidden,
+    one_measured,
+    one_measured_model_hidden,
+    three_measured,
+)
+from estimator_predictors import Prediction
 from joblib import Parallel, delayed
-from mlperf import FILTER, Result, cortex_m, measurements, read_results
+from mlperf import FILTER, cortex_m, measurements, read_results
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
 from mexit_edge.estimate.latency.population import (
     GROUPS,
-    Measurement,
     Population,
     Prior,
     Spreads,
@@ -46,112 +57,6 @@ from mexit_edge.files import sha256
 RESULTS = Path(__file__).parent / "results"
 SETTINGS_CSV = RESULTS / "estimator_settings.csv"
 RESAMPLES = 4000
-Indices = NDArray[np.intp]
-
-
-@dataclass(frozen=True)
-class Fold:
-    """What is visible when some rows are predicted.
-
-    Args:
-        name: of what is hidden; folds of one name share their spreads.
-        learned_on: rows that the spreads are chosen on.
-        known: rows that count as known.
-        hidden: rows to predict.
-    """
-
-    name: str
-    learned_on: Indices
-    known: Indices
-    hidden: Indices
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One hidden row and what is said about it.
-
-    Args:
-        row: its index.
-        fold: number of the fold, the same for every predictor of a setting.
-        log_ratio: log of predicted over measured.
-        deviation: the predictor's own standard deviation of it, None where it states none.
-    """
-
-    row: int
-    fold: int
-    log_ratio: float
-    deviation: float | None = None
-
-    @property
-    def error(self) -> float:
-        """Of the prediction, over the measured value."""
-        return abs(float(np.expm1(self.log_ratio)))
-
-
-class Rows:
-    """The rows that count, with the labels by which they are hidden."""
-
-    def __init__(self, results: Sequence[Result], measured: Sequence[Measurement]) -> None:
-        self.results, self.measured = tuple(results), tuple(measured)
-        self.model = np.array([one.model for one in results], dtype=object)
-        self.board = np.array([one.system.board for one in results], dtype=object)
-        self.system = np.array([one.system.name for one in results], dtype=object)
-        self.all = np.arange(len(self.results))
-
-    def where(self, *conditions: NDArray[np.bool_]) -> Indices:
-        """Return the rows for which all conditions hold."""
-        return np.flatnonzero(np.logical_and.reduce(conditions))
-
-
-def model_hidden(rows: Rows) -> Iterator[Fold]:
-    """Hide one model on every board; the board's other models are known."""
-    for model in np.unique(rows.model):
-        visible = rows.where(rows.model != model)
-        yield Fold(f"without {model}", visible, visible, rows.where(rows.model == model))
-
-
-def one_measured(rows: Rows) -> Iterator[Fold]:
-    """Hide a board but for one model of one system; other boards tell of the model too."""
-    return _some_measured(rows, lambda own: ([one] for one in own))
-
-
-def three_measured(rows: Rows) -> Iterator[Fold]:
-    """Hide a board but for all models but one of one system."""
-    return _some_measured(rows, lambda own: (np.delete(own, place) for place in range(len(own))), at_least=3)
-
-
-def board_hidden(rows: Rows) -> Iterator[Fold]:
-    """Hide a board; other boards tell of the model."""
-    for board in np.unique(rows.board):
-        visible = rows.where(rows.board != board)
-        yield Fold(f"without {board}", visible, visible, rows.where(rows.board == board))
-
-
-def board_and_model_hidden(rows: Rows) -> Iterator[Fold]:
-    """Hide a board, and the predicted model on every other one."""
-    for board in np.unique(rows.board):
-        for model in np.unique(rows.model):
-            visible = rows.where(rows.board != board, rows.model != model)
-            hidden = rows.where(rows.board == board, rows.model == model)
-            yield Fold(f"without {board} and {model}", visible, visible, hidden)
-
-
-def one_measured_model_hidden(rows: Rows) -> Iterator[Fold]:
-    """As one measured, and the predicted model is hidden on every other board too: a user's own network."""
-    for fold in board_and_model_hidden(rows):
-        for row in fold.hidden:
-            others = rows.where(rows.system == rows.system[row], rows.model != rows.model[row])
-            for other in others:
-                yield replace(fold, known=np.append(fold.known, other), hidden=np.array([row]))
-
-
-def _some_measured(rows: Rows, choose: Callable[[Indices], Any], at_least: int = 1) -> Iterator[Fold]:
-    for fold in board_hidden(rows):
-        for system in dict.fromkeys(rows.system[fold.hidden]):
-            own = rows.where(rows.system == system)
-            for known in choose(own):
-                if len(known) >= at_least:
-                    yield replace(fold, known=np.append(fold.known, known), hidden=np.setdiff1d(own, known))
 
 
 SETTINGS: dict[str, Callable[[Rows], Iterator[Fold]]] = {
@@ -174,6 +79,11 @@ REFERENCES: dict[str, dict[str, references.Predictor]] = {
 }
 
 
+# What the package itself does where, beside the prediction from the population.
+DEVICE_FILE, DEVICE_FIT = "mexit_edge, as a device file", "mexit_edge, as `mexit device fit`"
+FOLDING_UNKNOWN = ("model hidden on every board", "board and model hidden")
+
+
 def spreads_of(folds: Sequence[Fold], rows: Rows, jobs: int) -> dict[str, Spreads]:
     """Choose the spreads of every fold on what is visible in it, and keep them."""
     table = fingerprint(rows)
@@ -190,11 +100,11 @@ def spreads_of(folds: Sequence[Fold], rows: Rows, jobs: int) -> dict[str, Spread
 
 
 def fingerprint(rows: Rows) -> str:
-    """Return what tells this table of results, and these models, from others."""
+    """Return what tells this table of results, these models and what is believed at first from others."""
     told = [
         (one.system.groups(), one.model, f"{one.cycles:.9g}", one.amounts.tolist()) for one in rows.measured
     ]
-    return sha256(repr(told).encode())[:16]
+    return sha256(repr((told, Prior(), Spreads())).encode())[:16]
 
 
 def _spreads_row(fold: str, table: str, spreads: Spreads) -> dict[str, Any]:
@@ -214,36 +124,6 @@ def _spreads(row: dict[str, str]) -> Spreads:
             for part in ("speed", "preference", "error")
         )
     )
-
-
-def ours(
-    folds: Sequence[Fold],
-    rows: Rows,
-    spreads: dict[str, Spreads],
-    prior: Prior = Prior(),  # noqa: B008
-) -> list[Prediction]:
-    """Predict every hidden row."""
-    truth = np.log([one.cycles for one in rows.measured])
-    found = []
-    for number, fold in enumerate(folds):
-        mean, deviation = Population(rows.measured, spreads[fold.name], prior).predict(fold.known)
-        found += [
-            Prediction(int(row), number, float(mean[row] - truth[row]), float(deviation[row]))
-            for row in fold.hidden
-        ]
-    return found
-
-
-def reference(folds: Sequence[Fold], rows: Rows, predict: references.Predictor) -> list[Prediction]:
-    """Predict every hidden row that a reference predictor can predict."""
-    found = []
-    for number, fold in enumerate(folds):
-        for row in fold.hidden:
-            cycles = predict(rows.results, rows.measured, fold.known, int(row))
-            if cycles is not None:
-                measured = rows.measured[row].cycles
-                found.append(Prediction(int(row), number, float(np.log(max(cycles, 1.0) / measured))))
-    return found
 
 
 def summary(setting: str, predictor: str, found: Sequence[Prediction], rows: Rows) -> dict[str, Any]:
@@ -266,6 +146,7 @@ def summary(setting: str, predictor: str, found: Sequence[Prediction], rows: Row
         "median_error_percent": f"{100 * np.median(errors):.1f}",
         "p90_error_percent": f"{100 * np.quantile(errors, 0.9):.1f}",
         "bias_percent": f"{100 * np.mean([np.expm1(one.log_ratio) for one in found]):.1f}",
+        "inside_90_percent_interval": f"{sum(inside)} of {len(inside)}" if inside else "",
         "coverage_of_90_percent": f"{100 * np.mean(inside):.1f}" if inside else "",
         "median_half_width_percent": f"{100 * np.expm1(QUANTILE * np.median(deviations)):.1f}"
         if deviations
@@ -277,19 +158,31 @@ def paired(
     setting: str, name: str, own: Sequence[Prediction], other: Sequence[Prediction], rows: Rows
 ) -> dict[str, Any]:
     """Return how much smaller our errors are on the rows that both predict, and whether rows can show it."""
-    theirs = {(one.fold, one.row): one.error for one in other}
-    both = [one for one in own if (one.fold, one.row) in theirs]
-    less = np.array([theirs[one.fold, one.row] - one.error for one in both])
-    low, high = bootstrap(less, rows.board[[one.row for one in both]])
+    ours, theirs = ({(one.fold, one.row): one.error for one in found} for found in (own, other))
+    both = [one for one in ours if one in theirs]
+    less = np.array([theirs[one] - ours[one] for one in both])
+    interval = bootstrap(less, rows.board[[row for _, row in both]])
+    return _paired_row(setting, name, {one: ours[one] for one in both}, theirs, interval)
+
+
+def _paired_row(
+    setting: str,
+    name: str,
+    own: Mapping[Any, float],
+    other: Mapping[Any, float],
+    ends: tuple[float, float],
+) -> dict[str, Any]:
+    mean, theirs = (100 * np.mean([errors[one] for one in own]) for errors in (own, other))
+    low, high = (100 * end for end in ends)
     return {
         "setting": setting,
         "against": name,
-        "predictions": len(both),
-        "ours_mean_error_percent": f"{100 * np.mean([one.error for one in both]):.1f}",
-        "theirs_mean_error_percent": f"{100 * np.mean([theirs[one.fold, one.row] for one in both]):.1f}",
-        "difference_points": f"{100 * less.mean():.1f}",
-        "difference_low": f"{100 * low:.1f}",
-        "difference_high": f"{100 * high:.1f}",
+        "predictions": len(own),
+        "ours_mean_error_percent": f"{mean:.1f}",
+        "theirs_mean_error_percent": f"{theirs:.1f}",
+        "difference_points": f"{theirs - mean:.1f}",
+        "difference_low": f"{low:.1f}",
+        "difference_high": f"{high:.1f}",
         "verdict": "better" if low > 0 else "worse" if high < 0 else "tie",
     }
 
@@ -304,42 +197,40 @@ def bootstrap(values: NDArray[np.float64], boards: NDArray[Any]) -> tuple[float,
     return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
 
 
-def energy_tables(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return how well power measured with a system's other models tells the energy of a hidden one.
-
-    Energy is power times latency, so that the error of energy, the latency being given, is that of power.
-    """
-    measured = [one for one in results if one.power_mw is not None]
+def energy_tables(rows: Rows) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return how well the power of a system's other models tells a hidden one's, and median against mean."""
+    own, mean = (predictors.energy_errors(rows.results, middle) for middle in (np.median, np.mean))
     table = []
-    for name, middle in (("mexit_edge: median power", np.median), ("mean power", np.mean)):
-        errors, boards, systems = [], [], []
-        for one in measured:
-            others = [
-                other.power_mw
-                for other in measured
-                if other.system == one.system and other.supply_v == one.supply_v and other.model != one.model
-            ]
-            if others and one.power_mw is not None:
-                errors.append(abs(float(middle(others)) / one.power_mw - 1))
-                boards.append(one.system.board)
-                systems.append((one.system.name, one.supply_v))
-        low, high = bootstrap(np.array(errors), np.array(boards, dtype=object))
+    for name, errors in (("mexit_edge: median power", own), ("mean power", mean)):
+        values, index = np.array(list(errors.values())), list(errors)
+        low, high = bootstrap(values, rows.board[index])
         table.append(
             {
                 "predictor": name,
                 "predictions": len(errors),
-                "systems": len(set(systems)),
-                "boards": len(set(boards)),
-                "mean_error_percent": f"{100 * np.mean(errors):.2f}",
+                "systems": len({(rows.system[row], rows.results[row].supply_v) for row in index}),
+                "boards": len(set(rows.board[index])),
+                "mean_error_percent": f"{100 * values.mean():.2f}",
                 "mean_error_low": f"{100 * low:.2f}",
                 "mean_error_high": f"{100 * high:.2f}",
-                "median_error_percent": f"{100 * np.median(errors):.2f}",
-                "largest_error_percent": f"{100 * np.max(errors):.1f}",
+                "median_error_percent": f"{100 * np.median(values):.2f}",
+                "largest_error_percent": f"{100 * values.max():.1f}",
             }
         )
-    return table
+    less = np.array([mean[row] - own[row] for row in own])
+    return table, _paired_row(
+        "energy, latency given", "mean power", own, mean, bootstrap(less, rows.board[list(own)])
+    )
 
 
+PATHS: dict[str, dict[str, Callable[[Sequence[Fold], Rows, dict[str, Spreads]], list[Prediction]]]] = {
+    "model hidden on every board": {DEVICE_FILE: predictors.by_device_file},
+    "one measured model": {DEVICE_FIT: predictors.by_device_fit},
+    "three measured models": {DEVICE_FIT: predictors.by_device_fit},
+    "board hidden": {DEVICE_FILE: predictors.by_device_file},
+    "board and model hidden": {DEVICE_FILE: predictors.by_device_file},
+    "one measured model, model hidden on every board": {DEVICE_FIT: predictors.by_device_fit},
+}
 # Other beliefs about what was not measured, to see how much hangs on them.
 SENSITIVITY = {
     "output ratio 10": (4, 10.0),
@@ -362,6 +253,8 @@ def main() -> None:
     arguments = parser.parse_args()
     results = cortex_m(read_results(arguments.results))
     rows = Rows(results, measurements(results, arguments.models))
+    # That a library skips constant channels is known from the one model that has any: blind to that.
+    blind = Rows(results, measurements([replace(one, folds=False) for one in results], arguments.models))
     screen = Console()
     screen.print(
         f"{len(results)} rows of {len(set(rows.system))} systems on {len(set(rows.board))} boards: {FILTER}. "
@@ -371,10 +264,21 @@ def main() -> None:
     spreads = spreads_of([fold for own in folds.values() for fold in own], rows, arguments.jobs)
     table, pairs = [], []
     for setting, own in folds.items():
-        predicted = ours(own, rows, spreads)
+        predicted = predictors.ours(own, rows, spreads)
         table.append(summary(setting, "mexit_edge", predicted, rows))
+        for name, predict in PATHS.get(setting, {}).items():
+            table.append(summary(setting, name, predict(own, rows, spreads), rows))
+        if setting in FOLDING_UNKNOWN:
+            table.append(
+                summary(
+                    setting,
+                    "mexit_edge, folding unknown",
+                    predictors.folding_unknown(own, rows, blind, spreads),
+                    rows,
+                )
+            )
         for name, predict in REFERENCES.get(setting, {}).items():
-            theirs = reference(own, rows, predict)
+            theirs = predictors.reference(own, rows, predict)
             table.append(summary(setting, name, theirs, rows))
             pairs.append(paired(setting, name, predicted, theirs, rows))
         tables.write(RESULTS / "estimator_mlperf.csv", table)
@@ -382,11 +286,12 @@ def main() -> None:
     for name, (term, ratio) in SENSITIVITY.items():
         ratios = list(Prior().ratios)
         ratios[term] = ratio
-        predicted = ours(folds[strict], rows, spreads, Prior(ratios=tuple(ratios)))
+        predicted = predictors.ours(folds[strict], rows, spreads, Prior(ratios=tuple(ratios)))
         table.append(summary(strict, f"mexit_edge, prior {name}", predicted, rows))
     tables.write(RESULTS / "estimator_mlperf.csv", table)
+    energy, against = energy_tables(rows)
+    pairs.append(against)
     tables.write(RESULTS / "estimator_paired.csv", pairs)
-    energy = energy_tables(results)
     tables.write(RESULTS / "estimator_energy.csv", energy)
     for one in (*table, *pairs, *energy):
         screen.print(one)

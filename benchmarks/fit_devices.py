@@ -5,160 +5,165 @@
 Both come from outside (`MEXIT_EDGE_DIR`, `MEXIT_TFLITE_DIR`). What stands in a device file above its first
 `[[stacks]]` is written by hand and kept; everything from there on is written anew, and so is
 mexit_edge/estimate/relatives.toml, what is known of libraries on boards that were never measured. All
-general-purpose processors of the table take part, and the latencies of `PUBLISHED`.
+general-purpose processors of the table take part, and the cycles of `published`.
 """
 
 from __future__ import annotations
 
 import argparse
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 
 import numpy as np
-from mlperf import DATES, MODEL_FILES, Result, measurement, measurements, read_results
+from mlperf import DATES, FOLDING, MODEL_FILES, Result, measurement, measurements, read_results
+from published import KERNEL_DEVIATION, ORDER, PERSON_DETECTION, PUBLISHED, TITLES, UNMEASURED, Published
 
 from mexit_edge.estimate import Figure, Stack, operations, parse_device
-from mexit_edge.estimate.coefficients import cycles_per, rounded
+from mexit_edge.estimate.coefficients import Range, cycles_per, fitted_terms, rounded
 from mexit_edge.estimate.device_toml import stack_toml
-from mexit_edge.estimate.latency.population import Measurement, Population, System, choose_spreads
-from mexit_edge.estimate.latency.rates import LogRates
+from mexit_edge.estimate.latency.population import (
+    Measurement,
+    Population,
+    Prior,
+    Spreads,
+    System,
+    choose_spreads,
+)
 from mexit_edge.estimate.latency.terms import MAC_TERMS, TERMS, rate_term
 from mexit_edge.estimate.operations import OperationCost
 
 PACKAGE = Path(__file__).parents[1] / "mexit_edge" / "estimate"
-PERSON_DETECTION = "tflm_person_detect_model_data.tflite"
+# When relatives were last fitted to other rows.
+FITTED = "2026-11"
+PLAIN_C = "tflm-reference"
+# Kernels in plain C prefer other terms than SIMD kernels do, and share no speed with them: they have a
+# population of their own, of seven rows, too few to choose spreads from. Vague ones: a factor of two or so in
+# every ratio and speed. A multiply-accumulate takes them some 20 cycles (Cortex-M4: 21.2, arXiv:2010.08678,
+# visual wake words), an output 40 to 100 instructions, an element of ADD 92, and TFLM adds 660 to 960 cycles
+# per operator.
+PLAIN_C_SPREADS = Spreads(
+    speed=(0.7, 0.0, 0.0, 0.7, 0.0, 0.15, 0.03), preference=(0.4, 0.0, 0.0, 0.2, 0.0, 0.05, 0.0)
+)
+PLAIN_C_PRIOR = Prior(
+    cycles_per_mac=20.0,
+    ratios=(1.0, 1.0, 2.0, 1.0, 3.0, 3.0, 40.0, 40.0),
+    vagueness=(1.0, 1.0, 1.0, 1.0, 1.5, 1.5, 1.5, 2.0),
+)
 
 
 @dataclass(frozen=True)
-class Published:
-    """Cycles published elsewhere than in the table.
+class Known:
+    """Everything that was published, and what it makes of systems.
 
     Args:
-        system: where.
-        what: the model or kernel that was timed.
-        amounts: that it asks for, by term; None for TFLM's person detection model.
-        cycles: of one run.
-        source: who published it.
-        date: when.
+        results: of the table.
+        simd: measurements of all libraries but those in plain C.
+        plain_c: the others.
+        macs_per_output: of every layer or kernel that was measured, by family and term.
     """
 
-    system: System
-    what: str
-    amounts: Mapping[str, float] | None
-    cycles: float
-    source: str
-    date: str
+    results: tuple[Result, ...]
+    simd: Population
+    plain_c: Population
+    macs_per_output: dict[str, dict[str, list[float]]]
+
+    def population(self, family: str) -> Population:
+        """Return the population that a family belongs to."""
+        return self.plain_c if family == PLAIN_C else self.simd
+
+    def stack(self, system: System, *, several: bool = False) -> Stack:
+        """Return what is known of a library on a board; one of several versions there is named after it."""
+        population = self.population(system.family)
+        own = [one for one in population.measurements if replace(one.system, name="") == system]
+        rates = population.rates(replace(system, name="another"))
+        before = population.rates(replace(system, name="another"), [])
+        asked = np.array([one.amounts for one in own]).reshape(-1, len(TERMS))
+        source, when = _source(
+            [one for one in self.results if replace(one.system, name="") == system],
+            [one for one in PUBLISHED if replace(one.system, name="") == system],
+        )
+        ranges: dict[str, Range | None] = {
+            term: (min(found), max(found))
+            for term, found in self.macs_per_output.get(system.family, {}).items()
+        }
+        return Stack(
+            name=f"{system.family}-{system.version}" if several else system.family,
+            family=system.family,
+            version=f"{TITLES[system.family]} {system.version}",
+            dtype="INT8",
+            folds_constant_channels=(system.family, system.version) in FOLDING,
+            source=source,
+            date=when,
+            fitted_on=tuple(sorted({one.model for one in own})),
+            cycles_per=cycles_per(rates, fitted_terms(rates, before, asked), ranges),
+        )
 
 
-def _person_detection(
-    board: str, core: str, stack: str, ms: float, mhz: float, source: str, when: str
-) -> Published:
-    family, version = stack.split(" ")
-    system = System(board, core, family, version, f"{board} {family}")
-    return Published(system, "person detection", None, ms * 1e3 * mhz, source, when)
-
-
-def _s3_kernel(what: str, optimised: float, plain: float, **amounts: float) -> tuple[Published, Published]:
-    """Return a row of esp-nn's table of kernels on the ESP32-S3: cycles of a call, without TFLM around it."""
-    source = "esp-nn README: table of kernels on ESP32-S3"
-    return (
-        Published(_S3_ESP_NN, what, amounts, optimised, source, "2026-11"),
-        Published(_S3_REFERENCE, what, amounts, plain, source, "2026-11"),
+def learn(results: list[Result], models: Path) -> Known:
+    """Read what was published, and choose how much microcontrollers share."""
+    counted = {name: operations((models / file).read_bytes()) for name, file in MODEL_FILES.items()}
+    counted["person detection"] = operations((models / PERSON_DETECTION).read_bytes())
+    measured = [
+        *measurements(results, models),
+        *(_measured(one, counted["person detection"]) for one in PUBLISHED),
+    ]
+    simd = Population([one for one in measured if one.system.family != PLAIN_C])
+    # What microcontrollers share is not learned from a Raspberry Pi, from soft cores or from single kernels.
+    arm = [
+        index
+        for index, one in enumerate(simd.measurements)
+        if one.system.core.startswith("Cortex-M") and one.model in MODEL_FILES
+    ]
+    return Known(
+        results=tuple(results),
+        simd=simd.with_spreads(choose_spreads(simd, arm)),
+        plain_c=Population(
+            [one for one in measured if one.system.family == PLAIN_C], PLAIN_C_SPREADS, PLAIN_C_PRIOR
+        ),
+        macs_per_output=_depths(measured, counted),
     )
 
 
-_ESP = ("esp-nn README: invoke() of TFLM's person detection, internal memory", "2026-11")
-_NRF52840 = ("guberti/tvm-arduino-profiling README: TFLM person detection, Arduino Nano 33 BLE", "2021-08")
-_S3_ESP_NN = System("esp32-s3", "Xtensa LX7", "esp-nn", "1.2", "esp32-s3 esp-nn")
-_S3_REFERENCE = System("esp32-s3", "Xtensa LX7", "tflm-reference", "2023", "esp32-s3 tflm-reference")
-PUBLISHED = (
-    _person_detection("esp32", "Xtensa LX6", "esp-nn 1.2", 380, 240, *_ESP),
-    _person_detection("esp32", "Xtensa LX6", "tflm-reference 2023", 4084, 240, *_ESP),
-    _person_detection("esp32-s3", "Xtensa LX7", "esp-nn 1.2", 54, 240, *_ESP),
-    _person_detection("esp32-s3", "Xtensa LX7", "tflm-reference 2023", 2300, 240, *_ESP),
-    _person_detection("esp32-c3", "RV32IMC", "esp-nn 1.2", 426, 160, *_ESP),
-    _person_detection("esp32-c3", "RV32IMC", "tflm-reference 2023", 3355, 160, *_ESP),
-    _person_detection("nrf52840-dk", "Cortex-M4F", "tflm-cmsis-nn 2021", 653.005, 64, *_NRF52840),
-    *_s3_kernel("conv 1x1 64x64 kernel", 331_008, 4_712_500, conv_1x1=409_600, output=6_400),
-    *_s3_kernel("conv 1x1 16x16 kernel", 39_022, 312_754, conv_1x1=16_384, output=1_024),
-    *_s3_kernel("conv 3x3 16x16 kernel", 46_838, 362_880, conv_kxk=36_864, output=256),
-    *_s3_kernel("depthwise 3x3 kernel", 184_176, 1_159_831, depthwise=36_864),
-    *_s3_kernel("depthwise 5x5 kernel", 372_435, 1_671_363, depthwise=80_000),
-    *_s3_kernel("depthwise 1x3 kernel", 2_137_390, 10_845_578, depthwise=147_456),
-    *_s3_kernel("fully connected 271x3 kernel", 1_543, 8_439, fully_connected=813, output=3),
-    *_s3_kernel("add kernel", 74_440, 281_337, element=3_230),
-    *_s3_kernel("mul kernel", 35_002, 122_703, element=3_230),
-    *_s3_kernel("softmax kernel", 11_107, 15_209, element=256),
-)
-# Of the log cycles of single kernels, which differ more than models do: the three depthwise ones of that
-# table take 5.0, 4.7 and 14.5 cycles per multiply-accumulate.
-KERNEL_DEVIATION = 0.6
-# Stacks that a device file has without any latency of that library on that board.
-UNMEASURED = (
-    ("raspberry-pi-pico", "tflm-cmsis-nn", "2022"),
-    ("raspberry-pi-pico", "tflm-reference", "2023"),
-)
-# Order of stacks in a device file, newest version first: the first is the default.
-PREFERRED = ("tflm-cmsis-nn", "esp-nn", "x-cube-ai", "microtvm-cmsis-nn", "tflm-andes-nn", "plumerai", "hale")
-TITLES = {
-    "x-cube-ai": "X-CUBE-AI",
-    "plumerai": "Plumerai Inference Engine",
-    "hale": "Bosch Hardware-Aware Lowering Engine",
-    "onnc-cmsis-nn": "ONNC with CMSIS-NN",
-    "microtvm-cmsis-nn": "microTVM with CMSIS-NN",
-    "microtvm": "microTVM without CMSIS-NN",
-    "tflm-andes-nn": "TensorFlow Lite Micro with the Andes NN library",
-    "tflm-cmsis-nn": "TensorFlow Lite Micro with CMSIS-NN",
-    "tflm-reference": "TensorFlow Lite Micro with reference kernels",
-    "leip": "LEIP",
-    "esp-nn": "TensorFlow Lite Micro with esp-nn",
-}
-FOLDING = {("x-cube-ai", "8.1"), ("plumerai", "2023"), ("onnc-cmsis-nn", "2023")}
+def _measured(one: Published, person: tuple[OperationCost, ...]) -> Measurement:
+    if one.amounts is None:
+        return measurement(one.system, one.what, person, False, one.cycles)
+    amounts = np.array([one.amounts.get(term, 0.0) for term in TERMS])
+    return Measurement(one.system, one.what, amounts, one.cycles, KERNEL_DEVIATION)
 
 
-def stack_of(
-    population: Population,
-    system: System,
-    fitted_on: tuple[str, ...],
-    source: str,
-    published: str,
-    ranges: dict[str, tuple[float, float]],
-    several: bool,
-) -> Stack:
-    """Return what a population says of a system."""
-    rates = population.rates(system)
-    fitted = fitted_terms(rates, population.rates(system, [])) if fitted_on else set()
-    return Stack(
-        name=f"{system.family}-{system.version}" if several else system.family,
-        family=system.family,
-        version=f"{TITLES[system.family]} {system.version}",
-        dtype="INT8",
-        folds_constant_channels=(system.family, system.version) in FOLDING,
-        source=source,
-        date=published,
-        fitted_on=fitted_on,
-        cycles_per=cycles_per(rates, fitted, ranges),
-    )
-
-
-def fitted_terms(rates: LogRates, before: LogRates) -> set[str]:
-    """Return the terms whose uncertainty the measurements halved."""
-    narrow = 4 * np.diag(rates.covariance) < np.diag(before.covariance)
-    return {term for term, is_narrow in zip(TERMS, narrow, strict=True) if is_narrow}
-
-
-def ranges_of(models: list[tuple[OperationCost, ...]]) -> dict[str, tuple[float, float]]:
-    """Return the multiply-accumulates per output, least and most, of each kind over the models' layers."""
-    found: dict[str, list[float]] = {}
-    for costs in models:
-        for cost in costs:
+def _depths(
+    measured: Sequence[Measurement], counted: dict[str, tuple[OperationCost, ...]]
+) -> dict[str, dict[str, list[float]]]:
+    """Return the multiply-accumulates per output of every layer and kernel, by family and term."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for one in measured:
+        for cost in counted.get(one.model, ()):
             term = rate_term(cost.kind)
-            if term in MAC_TERMS and cost.macs:
-                found.setdefault(term, []).append(cost.macs / cost.output_elements)
-    return {term: (min(own), max(own)) for term, own in found.items()}
+            if term is not None and cost.macs:
+                of_family = found.setdefault(one.system.family, {})
+                of_family.setdefault(term, []).append(cost.macs / cost.output_elements)
+    for kernel in PUBLISHED:
+        for term in MAC_TERMS:
+            if kernel.amounts and kernel.macs_per_output and term in kernel.amounts:
+                found[kernel.system.family].setdefault(term, []).append(kernel.macs_per_output)
+    return found
+
+
+def _source(published: list[Result], elsewhere: list[Published]) -> tuple[str, str]:
+    fit = "with what it shares with other boards and libraries (benchmarks/fit_devices.py)"
+    if published:
+        date = max(DATES[one.version] for one in published)
+        return f"Fit to latencies of MLPerf Tiny {_rounds(published)}, {fit}", date
+    if elsewhere:
+        sources = " and ".join(dict.fromkeys(one.source for one in elsewhere))
+        return f"Fit to {sources}, {fit}", max(one.date for one in elsewhere)
+    return "From other boards and libraries (benchmarks/fit_devices.py)", FITTED
+
+
+def _rounds(results: list[Result]) -> str:
+    return ", ".join(dict.fromkeys(f"{one.version} ({one.submitter})" for one in results))
 
 
 def active_power(results: list[Result], supply_v: float) -> Figure | None:
@@ -183,9 +188,64 @@ def active_power(results: list[Result], supply_v: float) -> Figure | None:
     )
 
 
-def _rounds(results: list[Result]) -> str:
-    submitters = dict.fromkeys(f"{one.version} ({one.submitter})" for one in results)
-    return ", ".join(submitters)
+def write_device(path: Path, known: Known) -> None:
+    """Replace the stacks of a device file."""
+    head = path.read_text(encoding="utf-8").split("[[stacks]]")[0].rstrip()
+    facts = tomllib.loads(head)
+    measured = [*known.simd.measurements, *known.plain_c.measurements]
+    systems = {replace(one.system, name="") for one in measured if one.system.board == path.stem}
+    systems |= {
+        System(board, facts["core"], family, version, "")
+        for board, family, version in UNMEASURED
+        if board == path.stem
+    }
+    # Newest first within a family: sorting keeps the order of what is equal.
+    newest = sorted(systems, key=lambda one: _version(one.version), reverse=True)
+    ordered = sorted(newest, key=lambda one: (_place(one.family), one.family))
+    families = [one.family for one in ordered]
+    texts = []
+    for system in ordered:
+        stack = known.stack(system, several=families.count(system.family) > 1)
+        power = active_power(
+            [one for one in known.results if replace(one.system, name="") == system],
+            facts["supply_v"]["value"],
+        )
+        texts.append(stack_toml(stack.model_copy(update={"active_power_mw": power})))
+    text = "\n\n".join([head, *texts]) + "\n"
+    parse_device(text)
+    path.write_text(text, encoding="utf-8")
+    print(f"{path.name}: {', '.join(families)}")
+
+
+def _version(words: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in words.split("."))
+
+
+def _place(family: str) -> int:
+    return ORDER.index(family) if family in ORDER else len(ORDER)
+
+
+def write_relatives(known: Known) -> None:
+    """Write what is known of every family of libraries on every core, on a board never measured."""
+    systems = [one.system for one in (*known.simd.measurements, *known.plain_c.measurements)]
+    arm = {one.core for one in systems if one.core.startswith("Cortex-M")}
+    texts = [
+        "# What is known of kernel libraries on boards where they were never measured: per family, its\n"
+        "# last version on every core that it was measured on (any Cortex-M, if on one) and on any other.\n"
+        "# Written by benchmarks/fit_devices.py."
+    ]
+    for family in sorted({one.family for one in systems}):
+        version = max((one.version for one in systems if one.family == family), key=_version)
+        cores = {one.core for one in systems if one.family == family}
+        if cores & arm:
+            cores |= arm
+        for core in (*sorted(cores), None):
+            stack = known.stack(System("another", core or "another", family, version, ""))
+            text = stack_toml(stack, "relatives.stack").replace("[[relatives.stack]]", "[relatives.stack]")
+            head = "[[relatives]]" + (f'\ncore = "{core}"' if core else "")
+            texts.append(f"{head}\n{text}")
+    (PACKAGE / "relatives.toml").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+    print(f"relatives.toml: {len(texts) - 1} entries")
 
 
 def main() -> None:
@@ -196,126 +256,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True, help="table of published results")
     parser.add_argument("--models", type=Path, required=True, help="folder of the reference models")
     arguments = parser.parse_args()
-    results = read_results(arguments.results)
-    person = operations((arguments.models / PERSON_DETECTION).read_bytes())
-    measured: list[Measurement] = [
-        *measurements(results, arguments.models),
-        *(_measured(one, person) for one in PUBLISHED),
-    ]
-    population = Population(measured)
-    # What microcontrollers share is not learned from a Raspberry Pi or from soft cores.
-    arm = [
-        index
-        for index, one in enumerate(measured)
-        if one.system.core.startswith("Cortex-M") and one.model in MODEL_FILES
-    ]
-    population = population.with_spreads(choose_spreads(population, arm))
-    print(population.spreads)
-    counted = [operations(path.read_bytes()) for path in sorted(arguments.models.glob("*.tflite"))]
-    ranges = ranges_of(counted)
+    known = learn(read_results(arguments.results), arguments.models)
+    print(known.simd.spreads)
     for path in sorted((PACKAGE / "devices").glob("*.toml")):
-        write_device(path, population, results, ranges)
-    write_relatives(population, ranges)
-
-
-def _measured(one: Published, person: tuple[OperationCost, ...]) -> Measurement:
-    if one.amounts is None:
-        return measurement(one.system, one.what, person, False, one.cycles)
-    amounts = np.array([one.amounts.get(term, 0.0) for term in TERMS])
-    return Measurement(one.system, one.what, amounts, one.cycles, KERNEL_DEVIATION)
-
-
-def write_device(
-    path: Path, population: Population, results: list[Result], ranges: dict[str, tuple[float, float]]
-) -> None:
-    """Replace the stacks of a device file."""
-    head = path.read_text(encoding="utf-8").split("[[stacks]]")[0].rstrip()
-    name, facts = path.stem, tomllib.loads(head)
-    own = [one for one in population.measurements if one.system.board == name]
-    systems = list(dict.fromkeys(replace(one.system, name="") for one in own))
-    for board, family, version in UNMEASURED:
-        if board == name:
-            systems.append(System(board, facts["core"], family, version, ""))
-    order = {family: place for place, family in enumerate(PREFERRED)}
-    systems.sort(key=lambda one: one.version, reverse=True)
-    systems.sort(key=lambda one: (order.get(one.family, len(order)), one.family))
-    families = [one.family for one in systems]
-    texts = []
-    for system in systems:
-        published = [one for one in results if replace(one.system, name="") == system]
-        models = tuple(sorted({one.model for one in own if replace(one.system, name="") == system}))
-        elsewhere = [one for one in PUBLISHED if replace(one.system, name="") == system]
-        source, when = _source(published, elsewhere)
-        stack = stack_of(
-            population,
-            replace(system, name="another"),
-            models,
-            source,
-            when,
-            ranges,
-            families.count(system.family) > 1,
-        )
-        texts.append(
-            stack_toml(
-                stack.model_copy(
-                    update={"active_power_mw": active_power(published, facts["supply_v"]["value"])}
-                )
-            )
-        )
-    text = "\n\n".join([head, *texts]) + "\n"
-    parse_device(text)
-    path.write_text(text, encoding="utf-8")
-    print(f"{path.name}: {', '.join(families)}")
-
-
-def _source(published: list[Result], elsewhere: list[Published]) -> tuple[str, str]:
-    fit = "with what it shares with other boards and libraries (benchmarks/fit_devices.py)"
-    if published:
-        return (
-            f"Fit to latencies of MLPerf Tiny {_rounds(published)}, {fit}",
-            max(DATES[one.version] for one in published),
-        )
-    if elsewhere:
-        sources = " and ".join(dict.fromkeys(one.source for one in elsewhere))
-        return f"Fit to {sources}, {fit}", elsewhere[0].date
-    return (
-        "From other boards and libraries (benchmarks/fit_devices.py)",
-        date.today().strftime("%Y-%m"),
-    )
-
-
-def write_relatives(population: Population, ranges: dict[str, tuple[float, float]]) -> None:
-    """Write what is known of every family of libraries on every core, on a board never measured."""
-    systems = [one.system for one in population.measurements]
-    arm = sorted({one.core for one in systems if one.core.startswith("Cortex-M")})
-    texts = [
-        "# What is known of kernel libraries on boards where they were never measured: per family, its",
-        "# last version on every core that it was measured on (any Cortex-M, if on one) and on any other.",
-        "# Written by benchmarks/fit_devices.py.",
-    ]
-    for family in sorted({one.family for one in systems}):
-        version = max(one.version for one in systems if one.family == family)
-        cores = sorted({one.core for one in systems if one.family == family})
-        if set(cores) & set(arm):
-            cores = sorted({*cores, *arm})
-        for core in (*cores, None):
-            stack = stack_of(
-                population,
-                System("another", core or "another", family, version, "another"),
-                (),
-                _source([], [])[0],
-                _source([], [])[1],
-                ranges,
-                several=False,
-            )
-            head = "[[relatives]]" + (f'\ncore = "{core}"' if core else "")
-            texts.append(
-                f"{head}\n"
-                + stack_toml(stack, "relatives.stack").replace("[[relatives.stack]]", "[relatives.stack]")
-            )
-    path = PACKAGE / "relatives.toml"
-    path.write_text("\n\n".join(texts[3:] and ["\n".join(texts[:3]), *texts[3:]]) + "\n", encoding="utf-8")
-    print(f"relatives.toml: {len(texts) - 3} entries")
+        write_device(path, known)
+    write_relatives(known)
 
 
 if __name__ == "__main__":

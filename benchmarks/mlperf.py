@@ -47,7 +47,7 @@ _STACKS: tuple[tuple[str, str, Callable[[re.Match[str]], str]], ...] = (
 )
 # The submissions whose visual wake words latency shows that they skip channels that do not depend on the
 # input.
-_FOLDING = {("x-cube-ai", "8.1"), ("plumerai", "2023"), ("onnc-cmsis-nn", "2023")}
+FOLDING = {("x-cube-ai", "8.1"), ("plumerai", "2023"), ("onnc-cmsis-nn", "2023")}
 _CORES = (
     (r"Cortex®?-M0\+", "Cortex-M0+"),
     (r"Cortex®?-M33", "Cortex-M33"),
@@ -143,7 +143,7 @@ def _result(row: dict[str, object]) -> Result:
             name=f"{row['version']} {row['submitter']} {row['system']}",
         ),
         model=str(row["model"]),
-        folds=(family, version) in _FOLDING,
+        folds=(family, version) in FOLDING,
         clock_mhz=float(str(row["clock_MHz"])),
         supply_v=float(str(row["supply_V"])) if pd.notna(row["supply_V"]) else None,
         latency_ms=float(str(row["latency_ms"])),

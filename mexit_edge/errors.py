@@ -5,12 +5,12 @@ What must hold, with the argument in backticks; then ``Received:``; then the way
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
 
 
 class InputError(ValueError):
@@ -47,17 +47,56 @@ def unknown_name(argument: str, received: object, known: Iterable[str]) -> Input
         An error that lists the known names and suggests the nearest.
     """
     names = sorted(known)
-    near = get_close_matches(str(received), names, n=1, cutoff=0.5)
-    suggestion = f" Did you mean {near[0]!r}?" if near else ""
+    suggestion = did_you_mean(received, names)
     return InputError(f"`{argument}` must be one of: {', '.join(names)}. Received: {received!r}.{suggestion}")
 
 
-def first_violation(error: ValidationError, whole: str) -> str:
+def did_you_mean(received: object, known: Sequence[str]) -> str:
+    """Return the sentence that suggests the nearest of known names, a space before it; empty without one."""
+    near = _nearest(received, known)
+    return f" Did you mean {near!r}?" if near else ""
+
+
+def _nearest(received: object, known: Sequence[str]) -> str | None:
+    return next(iter(get_close_matches(str(received), known, n=1, cutoff=0.5)), None)
+
+
+def in_digits(value: float) -> str:
+    """Return a number with three digits, or all of a whole number, without an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def first_violation(error: ValidationError, whole: str, schema: type[BaseModel] | None = None) -> str:
     """Return where data first violates its schema and how, for the middle of a message.
 
     Args:
         error: of pydantic.
         whole: what the data is called where the violation has no place in it.
+        schema: of the data. With it, a key that the schema does not know goes before all else, with the
+            nearest one it knows: where a key is misspelt, it is what is wrong, and not that one is missing.
     """
-    first = error.errors(include_url=False)[0]
-    return f"at {'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"
+    violations = error.errors(include_url=False)
+    unknown = [one for one in violations if one["type"] == "extra_forbidden"]
+    first = unknown[0] if schema is not None and unknown else violations[0]
+    place = first["loc"]
+    hint = ""
+    if schema is not None and unknown:
+        known = _keys(schema, place[:-1])
+        near = _nearest(place[-1], known)
+        hint = f" (did you mean {near!r}?)" if near else f" (known there: {', '.join(known)})"
+    return f"at {'.'.join(map(str, place)) or whole}: {first['msg']}{hint}"
+
+
+def _keys(schema: type[BaseModel], place: Sequence[str | int]) -> list[str]:
+    """Return the keys that a schema knows at a place."""
+    for step in place:
+        if isinstance(step, str):
+            schema = _schema_in(schema.model_fields[step].annotation) or schema
+    return list(schema.model_fields)
+
+
+def _schema_in(annotation: Any) -> Any:
+    """Return the schema in a type such as `tuple[Stack, ...]` or `Figure | None`; None without one."""
+    if hasattr(annotation, "model_fields"):
+        return annotation
+    return next(filter(None, map(_schema_in, get_args(annotation))), None)

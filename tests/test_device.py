@@ -17,7 +17,15 @@ from mexit_edge.estimate import Coefficient, CyclesPer, Device, Stack, device_na
 from mexit_edge.estimate.device_toml import device_toml, stack_toml
 from mexit_edge.estimate.latency.rates import QUANTILE
 from mexit_edge.estimate.latency.terms import MAC_TERMS, TERMS
-from mexit_edge.estimate.relatives import find_stack, relative_stack, relatives
+from mexit_edge.estimate.relatives import (
+    core_warning,
+    find_core,
+    find_stack,
+    known_cores,
+    relative,
+    relative_stack,
+    relatives,
+)
 
 FIGURE = 'source = "made up", date = "2026-11", status = "unverified"'
 HEAD = f"""
@@ -83,9 +91,15 @@ def test_what_a_file_leaves_out_is_unknown_or_exact():
     ("old", "new", "message"),
     [
         ("", 'colour = "white"\n', r"at colour: Extra inputs"),
-        ('100, source = "made up"', '100, sauce = "made up"', r"clock_mhz\.\w+: "),
+        ('100, source = "made up"', '100, sauce = "made up"', r"clock_mhz\.sauce: .*did you mean 'source'\?"),
+        ("clock_mhz =", "clock_khz =", r"at clock_khz: Extra .*did you mean 'clock_mhz'\?"),
+        ("fitted_on =", "fited_on =", r"at stacks\.0\.fited_on: Extra .*did you mean 'fitted_on'\?"),
         ("[stacks.cycles_per]\n", "[stacks.cycles_per]\nconv_3x3 = 1\n", r"cycles_per\.conv_3x3: Extra"),
-        ("value = 3.0, low = 2.0", "value = 3.0, unit = 1, low = 2.0", r"conv_kxk\.unit: Extra"),
+        (
+            "value = 3.0, low = 2.0",
+            "value = 3.0, unit = 1, low = 2.0",
+            r"conv_kxk\.unit: Extra .*known there: value, low,",
+        ),
         ("[[stacks]]\n", "[[stacks]]\ncycles_per_mac = 1\n", r"cycles_per_mac: Extra"),
         (re.search("operator = .*\n", TEXT)[0], "", r"cycles_per\.operator: Field required"),
         ('core = "Cortex-M4F"\n', "", r"at core: Field required"),
@@ -119,6 +133,12 @@ def test_a_file_with_a_fault_is_refused_at_its_place(old, new, message):
     with pytest.raises(InputError, match=message) as caught:
         parse_device(text)
     assert "Received:" in str(caught.value)
+
+
+def test_a_fault_is_told_with_the_file_where_it_is_known():
+    for text, rule in ((TEXT + "x = 1\n", "must follow the schema"), ("[", "must be TOML")):
+        with pytest.raises(InputError, match=rf"the device file `a/my\.toml` {rule}"):
+            parse_device(text, "a/my.toml")
 
 
 def matrix(**places: float) -> Any:
@@ -203,6 +223,41 @@ def test_a_stack_without_data_is_taken_from_relatives_only_when_asked_for():
             find_stack(device, "hail", extrapolate=extrapolate)
 
 
+@pytest.mark.parametrize(
+    ("core", "names"),
+    [
+        ("Cortex-M4F", ("M4", "m4f", "Cortex-M4", "cortex-m4f", "CORTEX M4F", "arm cortex m4")),
+        ("Cortex-M0+", ("M0+", "cortex-m0plus")),
+        ("Cortex-M33", ("m33",)),
+        ("Cortex-M7", ("M7",)),
+        ("Xtensa LX6", ("LX6", "xtensa-lx6")),
+        ("Xtensa LX7", ("lx7",)),
+        ("RV32IMC", ("rv32imc",)),
+        (None, ("Cortex-M3", "M0", "ESP32", "", "cortex")),
+    ],
+)
+def test_cores_are_found_by_the_names_they_go_by(core, names):
+    assert {find_core(name) for name in names} == {core}
+
+
+def test_every_known_core_is_found_by_its_own_name_and_has_its_own_figures():
+    assert [find_core(core) for core in known_cores()] == list(known_cores())
+    for family in {one.stack.family for one in relatives()}:
+        for core in known_cores(family):
+            assert relative(family, core.lower()).core == core
+            assert core_warning(family, core) is None
+        assert relative(family, "a core of nobody").core is None
+
+
+def test_figures_of_all_cores_are_said_to_be_so():
+    said = core_warning("tflm-cmsis-nn", "cortex-m3")
+    assert said is not None
+    assert "for core 'cortex-m3' with tflm-cmsis-nn: those of all cores are taken" in said
+    assert said.endswith("RXv2. Did you mean 'Cortex-M33'?")
+    # Known, but not with these kernels: no other name would help.
+    assert str(core_warning("esp-nn", "M7")).endswith("Known cores: RV32IMC, Xtensa LX6, Xtensa LX7.")
+
+
 def test_relatives_hold_every_family_for_every_core_and_know_less_of_an_unknown_core():
     families = {one.stack.family for one in relatives()}
     assert families >= {stack.family for name in device_names() for stack in load_device(name).stacks}
@@ -210,12 +265,11 @@ def test_relatives_hold_every_family_for_every_core_and_know_less_of_an_unknown_
     for one in relatives():
         assert one.stack.fitted_on == ()
         assert {one.stack.cycles_per.term(term).status for term in TERMS} == {"extrapolated"}
-        if one.core is not None:
-            width, widest = (
-                np.trace(stack.cycles_per.log_rates.covariance)
-                for stack in (one.stack, relative_stack(one.stack.family, "a core of nobody"))
-            )
-            assert width < widest
+    for family in families:
+        unknown = relative_stack(family, "a core of nobody").cycles_per
+        for core in known_cores(family):
+            known = relative_stack(family, core).cycles_per
+            assert np.trace(known.log_rates.covariance) < np.trace(unknown.log_rates.covariance)
 
 
 # --- The files that come with the package -------------------------------------------------------------------

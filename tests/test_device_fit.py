@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from mexit_edge.cli.app import app
-from mexit_edge.errors import InputError
-from mexit_edge.estimate import parse_device
+from mexit_edge.cli.device_commands import CORES
+from mexit_edge.errors import InputError, in_digits
+from mexit_edge.estimate import Stack, parse_device
 from mexit_edge.estimate.device_toml import device_toml
 from mexit_edge.estimate.latency.terms import TERMS
 from mexit_edge.estimate.own_board.fit import POWER_DEVIATION, Board, Fitted, fit_device
@@ -29,7 +31,7 @@ from mexit_edge.estimate.own_board.measurements import (
     read_measurements,
 )
 from mexit_edge.estimate.own_board.probe_builder import ProbeBuilder
-from mexit_edge.estimate.relatives import relatives
+from mexit_edge.estimate.relatives import known_cores, relatives
 
 MHZ = 80.0
 BOARD = Board("my-board", "My board", "Cortex-M4F", MHZ, 1 << 20, 1 << 18, 3.3)
@@ -54,8 +56,21 @@ def measured(
     )
 
 
-def fitted(models: tuple[MeasuredModel, ...], **prior: float) -> Fitted:
-    return fit_device(models, BOARD, relative(**prior), version="1", source="table.csv", date="2026-11-22")
+def fitted(models: tuple[MeasuredModel, ...], prior: Stack | None = None, *, keep: bool = False) -> Fitted:
+    return fit_device(
+        models,
+        BOARD,
+        prior or relative(),
+        version="1",
+        source="table.csv",
+        date="2026-11-22",
+        keep_contradictions=keep,
+    )
+
+
+def usual() -> dict[str, float]:
+    """What the probes take on a board as all others are together."""
+    return cycles_on(rates().mean, PROBES)
 
 
 # The fit
@@ -106,11 +121,13 @@ def test_errors_are_those_of_the_file_and_of_fits_without_the_model():
     cycles = cycles_on(board_theta(3), PROBES, noise=0.1, seed=3)
     result = fitted(measured(cycles))
     of_file = result.device.stacks[0].cycles_per.log_rates
-    before = sample(cycles).likeliest(of_any_speed(relative().cycles_per.log_rates))
+    before = of_any_speed(relative().cycles_per.log_rates)
     for one, (name, took) in zip(result.models, cycles.items(), strict=True):
         assert one.model == name
         assert one.measured_ms == pytest.approx(took / MHZ / 1e3)
-        others = sample({other: value for other, value in cycles.items() if other != name}).rates(before)
+        others = sample({other: value for other, value in cycles.items() if other != name})
+        # What is hidden has no say in how far the board strays from the published ones.
+        others = others.rates(others.likeliest(before))
         for rates_then, found, error in (
             (of_file, one.estimated_ms, one.error_percent),
             (others, one.left_out_ms, one.left_out_error_percent),
@@ -119,6 +136,8 @@ def test_errors_are_those_of_the_file_and_of_fits_without_the_model():
             ends = (expected.value, expected.low, expected.high)
             assert (found.value, found.low, found.high) == pytest.approx(ends, rel=0.01)
             assert error == pytest.approx(100 * (found.value / one.measured_ms - 1))
+    off = [abs(one.left_out_error_percent) for one in result.models]
+    assert result.mean_left_out_error_percent == pytest.approx(np.mean(off))
     widths = [one.estimated_ms.high / one.estimated_ms.value - 1 for one in result.models]
     assert result.half_width_percent == pytest.approx(100 * np.median(widths))
 
@@ -151,11 +170,12 @@ def test_what_terms_do_not_explain_widens_the_interval_and_agreement_never_narro
 
 def test_boards_that_are_slower_than_all_others_are_fitted_as_well():
     cycles = cycles_on(board_theta(1), PROBES, noise=0.05)
-    usual, slow = (
-        fitted(measured({name: factor * value for name, value in cycles.items()})) for factor in (1, 60)
+    before, slow = (
+        fitted(measured({name: factor * value for name, value in cycles.items()}), keep=True)
+        for factor in (1, 60)
     )
-    assert slow.times_expected == pytest.approx(60 * usual.times_expected)
-    for one, other in zip(usual.models, slow.models, strict=True):
+    assert slow.times_expected == pytest.approx(60 * before.times_expected)
+    for one, other in zip(before.models, slow.models, strict=True):
         assert other.error_percent == pytest.approx(one.error_percent, abs=2)
         assert other.left_out_error_percent == pytest.approx(one.left_out_error_percent, abs=15)
 
@@ -163,46 +183,94 @@ def test_boards_that_are_slower_than_all_others_are_fitted_as_well():
 # Contradictions
 
 
-@pytest.mark.parametrize("factor", [1e3, 1e-3])
+@pytest.mark.parametrize("factor", [1e3, 1e-3, 10, 0.1, 4, 0.25])
 @pytest.mark.parametrize("name", PROBES)
-def test_a_row_in_another_unit_is_refused_by_name_with_what_the_others_expect(name, factor):
-    for seed in (0, 1):
-        cycles = cycles_on(board_theta(seed), PROBES, noise=0.1, seed=seed)
-        took = cycles[name]
-        with pytest.raises(
-            InputError, match=r"`measurements` must not contradict each other by more than 3"
-        ) as caught:
-            fitted(measured(cycles | {name: factor * took}))
-        line = list(PROBES).index(name) + 2
-        assert f"Received: {factor * took / MHZ / 1e3:.4g} ms for {name} (line {line}), where" in str(
-            caught.value
-        )
+def test_a_wrong_row_is_refused_by_name_with_what_the_others_expect(name, factor):
+    cycles = usual()
+    ms = cycles[name] / MHZ / 1e3
+    models = measured(cycles | {name: factor * cycles[name]})
+    what = (
+        r"`measurements` must not contradict each other by more than 3 times\. "
+        rf"Received: {in_digits(factor * ms)} ms for {name} \(line {list(PROBES).index(name) + 2}\), "
+        rf"where the others let expect {in_digits(ms)} ms"
+    )
+    # Each is the only one that shows its term, of which boards differ by as much: chance may explain 4 times.
+    if name in ("probe_06_operators.tflite", "probe_07_elements.tflite") and factor in (4, 0.25):
+        assert re.search(what, fitted(models).warnings[0])
+        return
+    with pytest.raises(InputError, match=what) as caught:
+        fitted(models)
+    assert "pass `keep_contradictions=True` (`--keep-contradictions`)" in str(caught.value)
 
 
-def test_a_mistake_of_4_times_in_what_others_show_too_is_refused():
-    copied = PROBES | {"copy": PROBES["probe_03_pointwise.tflite"]}
-    cycles = cycles_on(board_theta(0), copied)
-
-    def wrong(factor: float) -> int | None:
-        found = sample(cycles | {"copy": factor * cycles["copy"]}, copied).contradiction(rates(), 3)
-        return None if found is None else found[0]
-
-    assert wrong(1) is wrong(2) is wrong(0.5) is None
-    # Of two that contradict each other, either may be the wrong one.
-    assert {wrong(4), wrong(0.25)} <= {2, 8}
-
-
-def test_boards_as_they_are_expected_are_never_refused():
-    for seed in range(15):
-        found = sample(cycles_on(board_theta(seed), PROBES, noise=0.1, seed=seed))
-        assert found.contradiction(rates(), 3) is None, seed
+def test_contradictions_that_are_to_be_kept_are_marked_and_told():
+    name = "probe_03_pointwise.tflite"
+    cycles = usual()
+    result = fitted(measured(cycles | {name: 10 * cycles[name]}), keep=True)
+    assert [one.model for one in result.models if one.contradicts] == [name]
+    (warning,) = result.warnings
+    assert f"ms for {name} (line 4), where the others let expect" in warning
+    parse_device(device_toml(result.device))
+    agreeing = fitted(measured(cycles))
+    assert agreeing.warnings == ()
+    assert not any(one.contradicts for one in agreeing.models)
 
 
-def test_a_single_model_contradicts_nothing():
-    result = fitted(measured({"probe_01_long_sums.tflite": 1e9}))
-    assert abs(result.models[0].left_out_error_percent) > 90
-    assert abs(result.models[0].error_percent) < 15
-    assert result.times_expected > 100
+def test_every_contradiction_is_found_and_each_is_held_against_what_agrees():
+    before, cycles = of_any_speed(rates()), usual()
+    names = list(cycles)
+    wrong = cycles | {names[0]: 10 * cycles[names[0]], names[4]: cycles[names[4]] / 10}
+    found = sample(wrong).contradictions(before, 3)
+    assert {one.index for one in found} == {0, 4}
+    assert found[-1].expected.value == pytest.approx(cycles[names[found[-1].index]], rel=0.05)
+    assert sample({names[0]: 1.0}).contradictions(before, 3) == ()
+    for factor in (1, 2, 0.5):
+        assert sample(cycles | {names[0]: factor * cycles[names[0]]}).contradictions(before, 3) == ()
+
+
+def test_boards_as_they_are_expected_are_hardly_ever_refused():
+    before = of_any_speed(rates())
+    refused = []
+    for seed in range(40):
+        found = sample(cycles_on(board_theta(seed), PROBES, noise=0.1, seed=seed)).contradictions(before, 3)
+        refused.append(any(one.is_certain for one in found))
+    assert np.mean(refused) <= 0.05
+
+
+def test_of_a_single_model_the_error_left_out_is_unknown():
+    result = fitted(measured({"probe_01_long_sums.tflite": 2 * usual()["probe_01_long_sums.tflite"]}))
+    (one,) = result.models
+    assert one.left_out_ms is one.left_out_error_percent is result.mean_left_out_error_percent is None
+    assert abs(one.error_percent) < 15
+    assert result.times_expected == pytest.approx(2)
+    assert result.device.stacks[0].source.startswith("Fit to 1 model measured on this board")
+
+
+@pytest.mark.parametrize(
+    ("factor", "cause"),
+    [
+        (1e3, "1,000 times that, as microseconds under latency_ms would be"),
+        (1e-3, "1/1,000 of that, as milliseconds under latency_us or seconds under latency_ms would be"),
+        (MHZ, "80 times that, as cycles under latency_us would be"),
+        (1 / MHZ, "1/80 of that, as microseconds under cycles would be"),
+        (1e7, "10,000,000 times that."),
+    ],
+)
+def test_a_board_unlike_all_others_is_refused_with_the_likely_unit(factor, cause):
+    models = measured({name: factor * value for name, value in usual().items()})
+    with pytest.raises(
+        InputError, match=r"within 30 times of what other boards with tflm-cmsis-nn"
+    ) as caught:
+        fitted(models)
+    assert f"Received: {cause}" in str(caught.value)
+    kept = fitted(models, keep=True)
+    assert cause in kept.warnings[0]
+    assert not any(one.contradicts for one in kept.models)
+
+
+def test_a_board_that_is_slower_than_usual_is_taken_with_a_warning():
+    (warning,) = fitted(measured({name: 8 * value for name, value in usual().items()})).warnings
+    assert "Received: 8 times that. Check the unit, `--clock-mhz`, `--core` and `--stack`" in warning
 
 
 # Power
@@ -225,10 +293,10 @@ def test_energy_gives_the_power_with_the_spread_of_the_models():
     assert one.value == 40
     assert one.high > power.high
     assert fitted(measured(cycles)).device.stacks[0].active_power_mw is None
-    with pytest.raises(
-        InputError, match=r"`energy_uj` must not contradict itself .*1.2e\+05 mW for probe_03_pointwise"
-    ):
-        fitted(measured(cycles, same | {only: 3000 * same[only]}))
+    mistaken = measured(cycles, same | {only: 3000 * same[only]})
+    with pytest.raises(InputError, match=r"`energy_uj` must not contradict .* 120,000 mW for probe_03_point"):
+        fitted(mistaken)
+    assert "120,000 mW" in fitted(mistaken, keep=True).warnings[0]
 
 
 # The table
@@ -282,7 +350,7 @@ def test_repeats_count_by_their_geometric_mean_and_spreadsheets_are_read(tmp_pat
         ("model,latency_us,latency_us\na.tflite,1,1\n", "each column once"),
         ("latency_us\n1\n", r"each column once: .* Received: latency_us\."),
         ("", r"each column once: .* Received: nothing\."),
-        ("model,latency_us\n", "must hold 1 to 256 models. Received: 0"),
+        ("model,latency_us\n", "must hold 1 to 64 models. Received: 0"),
         ("model,latency_us\na.tflite,\n", "`latency_us` must be .* Received: nothing for a.tflite on line 2"),
         ("model,latency_us\na.tflite,1,2\n", "Received: 3 cells for 2 columns on line 2"),
         ("model,latency_us\na.tflite\n", "Received: 1 cells for 2 columns on line 2"),
@@ -309,7 +377,7 @@ def test_repeats_count_by_their_geometric_mean_and_spreadsheets_are_read(tmp_pat
         (b"x" * (MAX_TABLE_BYTES + 1), "`table.csv` must be at most 1048576 bytes"),
         (
             "model,cycles\n" + "".join(f"{n}.tflite,1\n" for n in range(MAX_MODELS + 1)),
-            "must hold 1 to 256 models. Received: 257",
+            "must hold 1 to 64 models. Received: 65",
         ),
     ],
 )  # fmt: skip
@@ -353,7 +421,7 @@ def test_models_without_a_price_are_refused(tmp_path, content, message):
 @pytest.mark.parametrize("field", ["clock_mhz", "flash_bytes", "ram_bytes", "supply_v"])
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
 def test_figures_of_the_board_are_above_0(field, value):
-    with pytest.raises(InputError, match=f"`{field}` must be a number above 0. Received: {value}"):
+    with pytest.raises(InputError, match=rf"`{field}` must be .* above 0. Received: {value}\. .*\(`--"):
         replace(BOARD, **{field: value})
 
 
@@ -409,12 +477,15 @@ def test_fit_writes_a_device_and_says_how_well_it_estimates(here):
         "estimated",
         "left out",
         "+-",
-        "33 mW",
+        "The board takes",
+        "times what others with this core and library do.",
+        "mW: 33 [",
     ):
         assert heading in text
     for probe in probe_set():
         assert probe.name in text
     assert "mexit estimate MODEL --device ./my-board.toml" in text
+    assert "Warning" not in text
     again = mexit("device", "fit", "probes/measurements.csv", *NEEDED)
     assert again.exit_code == 2
     assert "`my-board.toml` exists already" in again.output
@@ -429,6 +500,7 @@ def test_fit_writes_a_device_and_says_how_well_it_estimates(here):
     assert facts["mean_left_out_error_percent"] == pytest.approx(np.mean(errors))
     assert facts["half_width_percent"] > 0
     assert facts["file"] == "devices/other.toml"
+    assert (facts["prior_core"], facts["warnings"]) == ("Cortex-M4F", [])
     assert mexit("device", "fit", "probes/measurements.csv", *NEEDED, "--overwrite").exit_code == 0
 
 
@@ -443,7 +515,8 @@ def test_fit_says_every_option_that_is_missing_and_writes_nothing(here):
     ("options", "message"),
     [
         (("--stack", "tflm-cmsis"), "Did you mean 'tflm-cmsis-nn'?"),
-        (("--clock-mhz", 0), "`clock_mhz` must be a number above 0"),
+        (("--clock-mhz", 0), "`clock_mhz` must be a number above 0. Received: 0"),
+        (("--flash-kib", 0), "(`--flash-kib`)"),
         (("--ram-kib", -3), "`ram_bytes` must be a number above 0"),
         (("--name", "my board"), "String should match pattern"),
     ],
@@ -455,10 +528,70 @@ def test_wrong_options_are_refused_and_nothing_is_written(here, options, message
     assert [path.name for path in here.iterdir()] == ["probes"]
 
 
+def table_of(here: Path, change: Callable[[str, float], float], n: int = 8) -> None:
+    """Measure the first probes on a board as all others are together, with a mistake."""
+    rows = [f"{name},{change(name, value)!r}\n" for name, value in list(usual().items())[:n]]
+    (here / "probes" / "measurements.csv").write_text("".join(["model,cycles\n", *rows]))
+
+
+def test_what_contradicts_is_refused_or_marked_and_told(here):
+    wrong = "probe_03_pointwise.tflite"
+    table_of(here, lambda name, value: value * (10 if name == wrong else 1))
+    command = ("device", "fit", "probes/measurements.csv", *NEEDED)
+    refused = mexit(*command)
+    assert refused.exit_code == 2
+    assert "--keep-contradictions" in refused.output
+    assert not (here / "my-board.toml").exists()
+    kept = mexit(*command, "--keep-contradictions")
+    assert kept.exit_code == 0, kept.output
+    lines = kept.stdout.splitlines()
+    assert [line.split()[0] for line in lines if " * " in line] == ["probe_03_pointwise"]
+    assert "* contradicts the others." in lines
+    assert "Warning: `measurements` must not contradict each other" in " ".join(kept.stdout.split())
+    facts = json.loads(mexit(*command, "--keep-contradictions", "--overwrite", "--json").stdout)
+    assert [one["model"] for one in facts["models"] if one["contradicts"]] == [wrong]
+    assert len(facts["warnings"]) == 1
+
+
+def test_microseconds_under_milliseconds_are_refused(here):
+    table_of(here, lambda name, value: 1e3 * value)
+    result = mexit("device", "fit", "probes/measurements.csv", *NEEDED)
+    assert result.exit_code == 2
+    assert "microseconds under latency_ms" in " ".join(result.output.split())
+    assert not (here / "my-board.toml").exists()
+
+
+def test_one_model_leaves_its_error_unknown(here):
+    table_of(here, lambda name, value: value, n=1)
+    command = ("device", "fit", "probes/measurements.csv", *NEEDED, "--overwrite")
+    text = " ".join(mexit(*command).stdout.split())
+    assert "1 measured model " in text
+    assert "How far off a model is when left out is unknown with one model." in text
+    assert "(median)" not in text
+    facts = json.loads(mexit(*command, "--json").stdout)
+    assert facts["mean_left_out_error_percent"] is None
+    assert facts["models"][0]["left_out_ms"] is facts["models"][0]["left_out_error_percent"] is None
+
+
+def test_a_core_is_found_by_its_short_names_and_others_are_taken_with_a_word(here):
+    command = ("device", "fit", "probes/measurements.csv", *NEEDED, "--overwrite", "--core")
+    assert json.loads(mexit(*command, "m4", "--json").stdout)["prior_core"] == "Cortex-M4F"
+    assert parse_device((here / "my-board.toml").read_text()).core == "Cortex-M4F"
+    text = " ".join(mexit(*command, "Cortex-M85").stdout.split())
+    assert "No published figures for core 'Cortex-M85' with tflm-cmsis-nn: those of all cores" in text
+    assert "times what others with this library do." in text
+    assert "this core" not in text
+    assert parse_device((here / "my-board.toml").read_text()).core == "Cortex-M85"
+
+
+def test_the_help_names_the_known_cores():
+    assert ", ".join(known_cores()) == CORES
+
+
 def test_every_family_takes_measurements_of_a_board_unlike_its_own(here):
-    models = read_measurements(here / "probes" / "measurements.csv", MHZ)
+    models = read_measurements(here / "probes" / "measurements.csv", MHZ)[::3]
     for one in (one for one in relatives() if one.core is None):
-        device = fit_device(models, BOARD, one.stack, version="1", source="table.csv", date="2026-11").device
+        device = fitted(models, one.stack, keep=True).device
         assert parse_device(device_toml(device)) == device
 
 
@@ -467,7 +600,11 @@ def test_probes_writes_a_folder_and_says_what_comes_next(here):
     assert result.exit_code == 0, result.output
     text = " ".join(result.stdout.split())
     assert "Written: more" in text
-    assert "mexit device fit more/measurements.csv" in text
+    command = text[text.index("mexit device fit ") :]
+    assert command == (
+        "mexit device fit more/measurements.csv --name NAME --core CORE --clock-mhz MHZ --stack STACK "
+        "--flash-kib KIB --ram-kib KIB"
+    )
     assert all(probe.name in text for probe in probe_set())
     assert (here / "more" / "main.cc").is_file()
     again = mexit("device", "probes", "--out", "more")

@@ -12,11 +12,18 @@ from hypothesis import strategies as st
 
 from mexit_edge.errors import InputError
 from mexit_edge.estimate.device import Coefficient, CyclesPer, Device, Figure, Stack
-from mexit_edge.estimate.energy.clocks import Difference, cheapest_clock, clock_choices
+from mexit_edge.estimate.energy.clocks import (
+    Difference,
+    cheapest_clock,
+    clock_choices,
+    clock_notes,
+    may_be_as_cheap,
+)
 from mexit_edge.estimate.energy.period import (
     Period,
     PeriodEnergy,
     battery_life_days,
+    default_battery_v,
     energy_of_inference,
     energy_over_period,
 )
@@ -93,7 +100,7 @@ def parts(energy: PeriodEnergy) -> list[Estimate]:
     return [part for part in found if part is not None]
 
 
-def days(energy: PeriodEnergy, battery_mah: float = 200, battery_v: float = 3.0) -> Estimate:
+def days(energy: PeriodEnergy, battery_mah: float = 200, battery_v: float | None = None) -> Estimate:
     life = battery_life_days(energy, battery_mah, battery_v)
     assert life is not None
     return life
@@ -340,6 +347,43 @@ def test_a_battery_behind_an_unknown_regulator() -> None:
     assert battery_life_days(energy, 200, 1.8) == days(linear)
 
 
+def test_a_battery_that_is_not_given_has_the_voltage_that_the_supply_needs() -> None:
+    assert [default_battery_v(volt) for volt in (1.8, 3.0, 3.3)] == [3.0, 3.0, 3.7]
+    for supply_v, battery_v in ((3.0, 3.0), (3.3, 3.7)):
+        energy = energy_over_period(exactly(10), board("SMPS"), STACK, Period(100, supply_v=supply_v))
+        assert days(energy) == days(energy, battery_v=battery_v)
+
+
+def test_a_linear_regulator_raises_no_voltage() -> None:
+    linear, switching = (
+        energy_over_period(exactly(10), board(one), STACK, Period(100, supply_v=3.3))
+        for one in ("LDO", "SMPS")
+    )
+    said = r"`battery_v` must be at least `supply_v`, 3\.3 V.*Received: 3 V\. Give a higher `battery_v` or"
+    with pytest.raises(InputError, match=said):
+        battery_life_days(linear, 200, 3.0)
+    # Whatever else is unknown.
+    with pytest.raises(InputError, match=said):
+        battery_life_days(replace(linear, estimated_total_uj=None), 200, 3.0)
+    assert days(linear, battery_v=3.3) == days(linear)
+    assert days(switching, battery_v=3.0).value > 0
+
+
+@given(latencies, boards, st.sampled_from(["LDO", "SMPS"]), periods, st.floats(0.7, 5))
+def test_no_more_comes_out_of_a_battery_than_is_in_it(
+    latency: Estimate, device: Device, regulator: Any, period: Period, battery_v: float
+) -> None:
+    device = device.model_copy(update={"regulator": regulator})
+    energy = energy_over_period(latency, device, STACK, period)
+    if regulator == "LDO" and battery_v < energy.supply_v:
+        with pytest.raises(InputError, match="`battery_v`"):
+            days(energy, 200, battery_v)
+        return
+    power = energy.estimated_mean_power_mw
+    assert power is not None
+    assert days(energy, 200, battery_v).value * 24 * power.value <= 200 * battery_v * (1 + 1e-9)
+
+
 def test_the_dear_end_of_the_energy_is_the_short_end_of_the_life() -> None:
     device = board(active_power_mw=(40, 20, 80), idle_power_mw=(10, 5, 20))
     life = days(energy_over_period(exactly(10), device, STACK, Period(100)))
@@ -387,6 +431,16 @@ def test_only_clocks_that_surely_fit_are_choices() -> None:
     assert [one.clock_mhz for one in clock_choices(cycles, device, STACK, sleeping)] == [100, 200]
     with pytest.raises(InputError, match="`period_ms`"):
         clock_choices(cycles, device, STACK, Period(9))
+
+
+def test_a_clock_must_keep_up_with_the_longest_inference_too() -> None:
+    """A mean of 0.5 million cycles would fit at 25 MHz; one of 1.3 million takes 52 ms there."""
+    mean, longest = Estimate(0.5e6, 0.4e6, 0.6e6), Estimate(1e6, 0.8e6, 1.3e6)
+    device = board(choices=(50, 25))
+    alone, both = (clock_choices(mean, device, STACK, Period(50), one) for one in (None, longest))
+    assert [one.clock_mhz for one in alone] == [25, 50, 100]
+    assert [one.clock_mhz for one in both] == [50, 100]
+    assert both == alone[1:]
 
 
 @given(
@@ -449,6 +503,17 @@ def test_an_unknown_static_power_is_below_that_of_idling() -> None:
     # 10 ms longer at 0 to all of the idle power less.
     assert choices[0].more_than_own_uj == Difference(-50, -120, 0)
     assert cheapest_clock(choices) == 50
+    assert may_be_as_cheap(choices)
+    assert "between 0 and the idle power" in clock_notes(device)[1]
+
+
+@pytest.mark.parametrize(("static", "own"), [((4, 3, 5), False), ((12, 10, 14), True), ((12, 11, 14), True)])
+def test_a_tie_is_possible_where_an_interval_ends_at_0(static: Interval, own: bool) -> None:
+    device = board(choices=(50,), static_power_mw=static)
+    choices = clock_choices(MEGACYCLES, device, STACK, Period(100))
+    assert cheapest_clock(choices) == (100 if own else 50)
+    assert may_be_as_cheap(choices) == (static == (12, 10, 14))
+    assert len(clock_notes(device)) == 1
 
 
 def test_an_unknown_static_power_says_nothing_of_sleeping() -> None:

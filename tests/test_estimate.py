@@ -151,7 +151,8 @@ def test_rows_and_frame_say_what_the_estimate_says():
     (row,) = estimate.rows()
     assert row["what"] == "model"
     assert row["macs"] == row["live_macs"] == 16
-    assert row["flash_bytes"] == len(stage(8))
+    assert row["file_bytes"] == len(stage(8))
+    assert row["flash_bytes"] == estimate.memory.flash.c_array_bytes == estimate.fit.flash_bytes
     assert row["estimated_arena_bytes_32bit"] == estimate.memory.estimated_arena_bytes_32bit
     assert_row_is(row, estimate)
     pandas = pytest.importorskip("pandas")
@@ -239,7 +240,8 @@ def test_exits_are_sums_of_stages_and_dearer_than_those_before(widths):
         stages = estimate.stages[:number]
         assert_close(stages[-1], estimate_model(content))
         assert one.macs == sum(stage.macs or 0 for stage in stages)
-        assert one.flash_bytes == sum(map(len, bundle.stages[:number]))
+        assert one.file_bytes == sum(map(len, bundle.stages[:number]))
+        assert one.flash_bytes == sum(stage.flash_bytes for stage in stages)
         for name in FIGURES[:2]:
             found, parts = figure(one, name), [figure(stage, name) for stage in stages]
             assert found.value == pytest.approx(sum(part.value for part in parts))
@@ -374,6 +376,8 @@ def test_a_bundle_fits_to_the_last_byte_and_lacks_what_it_has_too_much():
     assert on_a_device_with(bundle, flash_bytes=flash, ram_bytes=ram).fit.fits is True
     lacking = on_a_device_with(bundle, flash_bytes=flash - 3, ram_bytes=ram - 5).fit
     assert (lacking.missing_flash_bytes, lacking.missing_ram_bytes, lacking.fits) == (3, 5, False)
+    assert lacking.verdict == "it does not fit: 3 bytes of flash too many and 5 bytes of RAM too many"
+    assert estimate.exits[-1].flash_bytes == flash
     assert on_a_device_with(bundle, ram_bytes=ram - 1).fit.fits is False
     assert on_a_device_with(bundle, flash_bytes=flash - 1).fit.fits is False
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +108,13 @@ def test_a_model_is_estimated_with_the_numbers_of_the_library(model):
     found, expected = facts(model), estimate_model(hand_whole())
     assert found["rows"] == json.loads(json.dumps(expected.rows()))
     assert found["notes"] == list(expected.notes)
+    (row,) = found["rows"]
+    assert (row["file_bytes"], row["flash_bytes"]) == (len(hand_whole()), expected.fit.flash_bytes)
     assert found["memory"]["fits"] is True
     assert found["memory"]["flash_bytes"] == expected.fit.flash_bytes
     assert (found["device"], found["stack"], found["energy"]) == (DEVICE, expected.stack, None)
     shown = words(estimate(model).stdout)
+    assert "arena, est. flash, 32-bit, MACs latency, ms energy, uJ bytes bytes" in shown
     assert number(expected.estimated_latency_ms.value) in shown
     assert f"{expected.fit.flash_bytes:,} of {expected.fit.device_flash_bytes:,} bytes of flash" in shown
 
@@ -128,7 +133,8 @@ def test_a_bundle_is_expected_where_its_manifest_says_that_windows_leave():
     assert "…" not in result.stdout
     shown = words(result.stdout)
     library = expected.library
-    for fact in (library.version, library.source, library.date, "90 % intervals", "measured on this board"):
+    fit = "tflm-cmsis-nn was fitted to 4 models published for it (ad, ic, kws, vww)."
+    for fact in (library.version, library.source, library.date, "90 % intervals", fit):
         assert fact in shown
     assert number(expected.expected(policy.exit_shares).estimated_latency_ms.value) in shown
 
@@ -173,10 +179,39 @@ def test_slower_clocks_are_compared_where_the_device_lists_some(model):
     choices = clock_choices(library.estimated_cycles, device, library.library, Period(500))
     assert [one["clock_mhz"] for one in found["clocks"]] == [one.clock_mhz for one in choices]
     assert found["cheapest_clock_mhz"] == cheapest_clock(choices)
-    shown = estimate(model, "--period-ms", 500).stdout
+    shown = words(estimate(model, "--period-ms", 500).stdout)
     assert "Is a slower clock cheaper here?" in shown
+    # How much of the active power is static is unknown: none less than all of the idle power is a tie.
+    assert found["another_clock_may_be_as_cheap"]
+    assert "Cheapest or as cheap: 26 MHz" in shown
+    assert all(note in shown for note in found["clock_notes"])
+    assert len(found["clock_notes"]) == 2
     fixed = estimate(model, "--period-ms", 500, "--device", own_device(clock_choices_mhz=()))
     assert "slower clock" not in fixed.stdout
+
+
+def test_a_clock_that_windows_to_the_last_exit_would_be_late_at_is_not_advised():
+    exits = estimate_bundle(Bundle.load(REFERENCE)).exits
+    # At 80 MHz every window just fits, at 26 MHz those that leave early do.
+    period_ms = exits[-1].estimated_latency_ms.high * 120 / 80 * 1.01
+    assert exits[0].estimated_latency_ms.high * 120 / 26 < period_ms
+    arguments = (REFERENCE, "--period-ms", period_ms, "--exit-shares", "1,0,0")
+    found = facts(*arguments)["energy"]
+    assert [one["clock_mhz"] for one in found["clocks"]] == [80, 120]
+    assert found["cheapest_clock_mhz"] == 80
+    shown = words(estimate(*arguments).stdout)
+    assert "Too slow for the period at the high end of the longest latency: 26 MHz" in shown
+
+
+def test_a_battery_that_is_not_given_a_voltage_gets_the_one_that_is_said(model):
+    for supply, battery in ((3.0, "3 V"), (3.3, "3.7 V")):
+        arguments = (model, "--period-ms", 500, "--battery-mah", 200, "--supply-v", supply)
+        assert facts(*arguments)["energy"]["battery"] == f"200 mAh at {battery}"
+        assert f"days on 200 mAh at {battery}" in words(estimate(*arguments).stdout)
+    result = estimate(*arguments, "--battery-v", 3)
+    assert result.exit_code == 2
+    said = "`--battery-v` must be at least `--supply-v`, 3.3 V: an LDO regulator only lowers a voltage."
+    assert f"{said} Received: 3 V. Give a higher `--battery-v` or a lower `--supply-v`." in result.stderr
 
 
 def test_what_is_unknown_is_named_and_never_0(model):
@@ -194,11 +229,30 @@ def test_an_operator_without_a_rule_leaves_totals_unknown_until_it_has_a_price()
     Path("custom.tflite").write_bytes(custom_model())
     (row,) = facts("custom.tflite")["rows"]
     assert row["estimated_cycles"] is None
-    assert "custom:fft" in words(estimate("custom.tflite").stdout)
+    shown = words(estimate("custom.tflite").stdout)
+    assert "Unknown: the cycles of custom:fft, and with them every total. Price them: `--price`." in shown
     (dear,), (cheap,) = (
         facts("custom.tflite", "--price", f"custom:fft={cycles}")["rows"] for cycles in (9000, 1000)
     )
     assert dear["estimated_cycles"] - cheap["estimated_cycles"] == pytest.approx(8000)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--period-ms", "500"], "`--period-ms` must come with a known latency. Received: custom:fft"),
+        (["--period-ms", "500"], "Add `--price custom:fft=CYCLES`."),
+        (["--figure", "a.png"], "`--figure` must come with a known latency. Received: custom:fft"),
+        (["--price", "fft=1"], "Received: 'fft'. Did you mean 'custom:fft'?"),
+        (["--price", "ADD=1"], "`--price` must be of operators without a rule (custom:fft). Received: 'ADD'"),
+    ],
+)
+def test_what_an_unknown_operator_forbids_is_refused_with_its_name(options, message):
+    Path("custom.tflite").write_bytes(custom_model())
+    result = estimate("custom.tflite", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not Path("a.png").exists()
 
 
 def test_what_does_not_fit_is_printed_and_then_refused_by_the_bytes(model):
@@ -265,7 +319,9 @@ def test_a_price_is_a_term_and_an_operator_of_its_own():
 
 def test_a_comparison_lists_every_device_the_fastest_first(model):
     found = facts(model, "--compare", "--period-ms", 1000)
-    assert set(found) == {"compare"}
+    assert set(found) == {"name", "interval_level", "period", "battery_mah", "compare"}
+    assert (found["name"], found["interval_level"], found["battery_mah"]) == ("whole.tflite", 0.9, None)
+    assert (found["period"]["period_ms"], found["period"]["rest"]) == (1000, "idle")
     rows = found["compare"]
     assert sorted(row["device"] for row in rows) == list(device_names())
     latencies = [row["estimated_latency_ms"] for row in rows if row["estimated_latency_ms"] is not None]
@@ -275,6 +331,41 @@ def test_a_comparison_lists_every_device_the_fastest_first(model):
     assert row["fits"] is True
     for row in rows:
         assert (row["estimated_mean_power_mw"] is None) == bool(row["unknown"])
+        assert row["unknown_because"] == row["refusals"] == []
+        assert "Not counted: the sensor, whose power was not given." in row["notes"]
+
+
+def test_a_comparison_has_days_on_the_battery_of_every_device():
+    arguments = (REFERENCE, "--compare", "--battery-mah", 200)
+    rows = {row["device"]: row for row in facts(*arguments)["compare"]}
+    for name in (DEVICE, "raspberry-pi-pico"):
+        (case,) = facts(REFERENCE, "--device", name, "--battery-mah", 200)["energy"]["cases"]
+        assert rows[name]["estimated_battery_days"] == case["estimated_battery_days"] > 0
+    assert (rows[DEVICE]["battery_v"], rows["esp32"]["battery_v"]) == (3.0, 3.7)
+    result = estimate(*arguments)
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    shown = words(result.stdout)
+    for fact in ("days on", number(rows[DEVICE]["estimated_battery_days"]), "3 V or 3.7 V", "10 kernels"):
+        assert fact in shown
+    arguments = (*arguments, "--stack", "esp-nn", "--battery-v", 3)
+    for row in facts(*arguments)["compare"]:
+        (refusal,) = row["refusals"]
+        assert refusal.startswith("`--battery-v` must be at least `--supply-v`, 3.3 V")
+        assert row["estimated_battery_days"] is None
+        assert row["estimated_mean_power_mw"] > 0
+    assert "Refused on esp32: `--battery-v` must be" in words(estimate(*arguments).stdout)
+    wrong = estimate(REFERENCE, "--compare", "--battery-mah", 0)
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert "`--battery-mah` must be finite and above 0" in wrong.stderr
+
+
+def test_a_comparison_names_an_unknown_operator_once():
+    Path("custom.tflite").write_bytes(custom_model())
+    found = facts("custom.tflite", "--compare")["compare"]
+    assert all(row["unknown_because"][0] == "no rule for custom:fft" for row in found)
+    shown = words(estimate("custom.tflite", "--compare").stdout)
+    assert shown.count("custom:fft") == 1
+    assert "Price them: `--price`" in shown
 
 
 def test_a_comparison_takes_a_stack_and_a_device_of_ones_own(model):
@@ -321,7 +412,7 @@ def test_what_no_device_can_estimate_is_refused():
         (["--period-ms", "500", "--battery-v", "3"], "`--battery-v` needs `--battery-mah`"),
         (["--period-ms", "500", "--battery-mah", "-1"], "`--battery-mah` must be finite and above 0"),
         (["--period-ms", "500", "--sensor-mw", "-1"], "`--sensor-mw` must be finite"),
-        (["--figure", "a.pdf"], "`--figure` must end in .png or .svg"),
+        (["--figure", "a.pdf"], "`--figure` must end in .png or .svg. Received: a.pdf. Name it a.png."),
         (["--figure", "whole.tflite/a.svg"], "which is no folder"),
     ],
 )
@@ -337,6 +428,7 @@ def test_shares_that_are_no_distribution_are_refused(bundle, shares):
     result = estimate("hand.mexit", "--exit-shares", shares)
     assert result.exit_code == 2
     assert "`--exit-shares`" in result.stderr
+    assert re.search(r"Received: .*\. (Give the share|Divide|Example: )", result.stderr)
 
 
 @pytest.mark.parametrize("name", ["nothing.tflite", "nothing.mexit", "nothing", "text.txt", "text.tflite"])
@@ -360,6 +452,10 @@ def test_a_stack_without_data_is_extrapolated_on_request(model):
     found = facts(model, "--stack", "esp-nn", "--extrapolate")
     assert found["fitted_on"] == []
     assert "extrapolated" in words(estimate(model, "--stack", "esp-nn", "--extrapolate").stdout)
+    said = "No published figures for core 'Cortex-M4F' with esp-nn: those of all cores are taken."
+    assert any(note.startswith(said) for note in found["notes"])
+    known = facts(model, "--device", own_device(core="Xtensa LX7"), "--stack", "esp-nn", "--extrapolate")
+    assert not any("all cores" in note for note in known["notes"])
 
 
 @pytest.mark.parametrize(
@@ -367,7 +463,11 @@ def test_a_stack_without_data_is_extrapolated_on_request(model):
     [
         ("core = ", 'colour = "white"\ncore = ', "colour: Extra inputs"),
         ("conv_kxk = { value = ", "conv_kxk = { value = -", "cycles_per.conv_kxk.value"),
-        ("clock_mhz = ", "clock_khz = ", "clock_mhz: Field required"),
+        (
+            "clock_mhz = ",
+            "clock_khz = ",
+            "at clock_khz: Extra inputs are not permitted (did you mean 'clock_mhz'?)",
+        ),
         ("[[stacks]]", "[[stacks", "must be TOML"),
         ("core = ", "\udcff = ", "in UTF-8"),
     ],
@@ -441,12 +541,24 @@ def test_every_device_is_listed_with_its_stacks():
     for row in rows:
         device = load_device(row["name"])
         assert [stack["name"] for stack in row["stacks"]] == [stack.name for stack in device.stacks]
-        assert (row["idle_power_mw"] is None) == (device.idle_power_mw is None)
+        figures = {
+            "idle_power_mw": device.idle_power_mw,
+            "active_power_mw": device.power_mw(device.stacks[0]),
+        }
+        for name, power in figures.items():
+            assert (row[name] is None) == (power is None)
+            assert power is None or row[name] == asdict(power.estimate) | {"status": power.status}
     result = mexit("devices")
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert "…" not in result.stdout
     assert all(name in result.stdout for name in device_names())
     assert "unknown" in result.stdout
+    # Of the same board: measured, and a guess.
+    assert " 40.6 " in result.stdout
+    assert "~12 " in result.stdout
+    assert "~: extrapolated or unverified" in result.stdout
+    assert "esp-nn (1 model," in result.stdout
+    assert "10 kernels)" in result.stdout
 
 
 def test_all_figures_of_a_device_are_listed_and_counted():
@@ -461,6 +573,11 @@ def test_all_figures_of_a_device_are_listed_and_counted():
         assert words(one.source) in shown
     for stack in device.stacks:
         assert stack.version in shown
+    assert "fitted to 4 models published for it (ad, ic, kws, vww)" in shown
+    assert "fitted to 1 model and 10 kernels published for it (add" in words(
+        mexit("devices", "esp32-s3").stdout
+    )
+    assert "fitted to 4 models measured for it" in words(mexit("devices", own_device()).stdout)
 
 
 def test_no_figure_of_a_device_is_left_out():

@@ -87,7 +87,7 @@ def test_unknown_cycles_are_refused_by_the_operators_name():
     found = model.operator("CUSTOM", [window], model.tensor((1, 4, 4)))
     model.model.operatorCodes[-1].customCode = b"fft"
     content = model.finish({"exit_01": model.add(found, window)})
-    with pytest.raises(InputError, match="custom:fft"):
+    with pytest.raises(InputError, match=r"must have known cycles.*custom:fft.*`prices`"):
         term_figure(estimate_model(content))
 
 

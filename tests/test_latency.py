@@ -300,13 +300,9 @@ def test_extrapolated_work_of_a_stage_weighs_less_in_the_whole():
 
 
 def test_work_per_element_is_said_to_be_hardly_known():
-    cycles_per = stack(2.0).cycles_per
-    hardly = cycles_per.model_copy(
-        update={"element": cycles_per.element.model_copy(update={"status": "extrapolated"})}
-    )
-    (note,) = workload([cost(**POOL), cost(**POOL)], stack(cycles_per=hardly)).notes
-    assert note == "Hardly known: MAX_POOL_2D at 20 cycles per element (10 to 40)."
-    assert workload([cost(**POOL)], stack(cycles_per=cycles_per)).notes == ()
+    (note,) = workload([cost(**POOL), cost(**POOL)], stack(3.0)).notes
+    assert note == "Hardly known: MAX_POOL_2D at 20 cycles per element (6.67 to 60)."
+    assert workload([cost(**POOL)], stack(2.0)).notes == ()
 
 
 # --- What is refused, and what is unknown -------------------------------------------------------------------

@@ -212,6 +212,7 @@ def make_estimate(simulation, has_energy=True, arena_bytes=18_432, unknown=(), *
             macs=macs,
             live_macs=macs,
             exit=name,
+            file_bytes=14_200,
             flash_bytes=14_208,
             arena_bytes=arena_bytes,
             estimated_arena_bytes_32bit=None if arena_bytes is None else arena_bytes - 4_000,
@@ -476,7 +477,7 @@ def test_unknown_arena_and_energy_say_unknown():
     for column in ("TFLM arena bytes (64-bit host)", "estimated arena bytes (32-bit)"):
         assert [row[column] for row in stages] == ["unknown"] * 3
     assert "16,480" not in html
-    assert "unknown whether it fits" in plain(html)
+    assert "whether it fits is unknown" in plain(html)
     assert [row[ENERGY] for row in stages] == ["unknown"] * 3
     assert not any(row[LATENCY] == "unknown" for row in stages)
     assert [row[ENERGY] for row in rows_of(html, "exit")] == ["unknown"] * 5
@@ -495,13 +496,13 @@ def test_an_unknown_latency_says_unknown_everywhere():
     ("fit", "said"),
     [
         ({}, "60,000 of 2,097,152 flash bytes; 16,480 of 655,360 RAM bytes, estimated for 32 bits"),
-        ({}, "(14,432 the largest) with the boundaries (2,048 at most): fits."),
-        ({"device_flash_bytes": 59_000}, "does not fit, 1,000 flash bytes are missing."),
+        ({}, "(14,432 the largest) with the boundaries (2,048 at most): it fits."),
+        ({"device_flash_bytes": 59_000}, "it does not fit: 1,000 bytes of flash too many."),
         (
             {"device_flash_bytes": 59_000, "estimated_ram_bytes": 655_376},
-            "does not fit, 1,000 flash bytes and 16 RAM bytes are missing.",
+            "it does not fit: 1,000 bytes of flash too many and 16 bytes of RAM too many.",
         ),
-        ({"device_flash_bytes": 59_000, "estimated_ram_bytes": None}, "1,000 flash bytes are missing."),
+        ({"device_flash_bytes": 59_000, "estimated_ram_bytes": None}, "1,000 bytes of flash too many."),
     ],
 )
 def test_the_page_says_by_how_many_bytes_the_models_do_not_fit(fit, said):

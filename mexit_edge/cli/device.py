@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
+from mexit_edge.cli.estimate_tables import INTERVAL, UNKNOWN, estimated, number, plain, show
 from mexit_edge.cli.tables import console, print_json
 from mexit_edge.errors import InputError
 from mexit_edge.estimate.device_toml import device_toml
-from mexit_edge.estimate.own_board.fit import Board, Fitted, ModelFit, fit_device
+from mexit_edge.estimate.own_board.fit import Board, Fitted, ModelFit, counted, fit_device
 from mexit_edge.estimate.own_board.measurements import read_measurements
 from mexit_edge.estimate.own_board.probe_folder import MEASUREMENTS, write_probes
-from mexit_edge.estimate.relatives import relative_stack
+from mexit_edge.estimate.relatives import Relative, core_warning, find_core, relative
 from mexit_edge.files import refuse_existing, refuse_unwritable, write_bytes
 
-# Times as slow or fast as other boards: more of a mistake than of a board.
-SUSPICIOUS = 5.0
-NEEDED = ("name", "core", "clock_mhz", "stack", "flash_kib", "ram_kib")
+# Of what measurements do not tell -> what stands for it in an example.
+NEEDED = {
+    "name": "NAME",
+    "core": "CORE",
+    "clock_mhz": "MHZ",
+    "stack": "STACK",
+    "flash_kib": "KIB",
+    "ram_kib": "KIB",
+}
+CONTRADICTS = "*"
 
 
 @dataclass(frozen=True)
@@ -52,10 +60,11 @@ class FitRequest:
                 f"`mexit device fit` needs {', '.join(map(_option, NEEDED))}. "
                 f"Received: none for {', '.join(missing)}. Add them."
             )
+        core = str(self.core)
         return Board(
             name=str(self.name),
             title=self.title or str(self.name),
-            core=str(self.core),
+            core=find_core(core) or core,
             clock_mhz=float(self.clock_mhz or 0),
             flash_bytes=1024 * (self.flash_kib or 0),
             ram_bytes=1024 * (self.ram_kib or 0),
@@ -70,24 +79,29 @@ def write_probes_and_print(out: Path, *, overwrite: bool) -> None:
         InputError: the folder exists and `overwrite` is False, or it cannot be written to.
     """
     made = write_probes(out, overwrite=overwrite)
-    table = Table(title="Probe models")
-    table.add_column("model", no_wrap=True)
-    table.add_column("flash\nbytes", justify="right", no_wrap=True)
-    table.add_column("purpose")
+    table = plain("Probe models", "", ("flash,\nbytes", "purpose"))
+    table.columns[-1].justify = "left"
     for probe in made:
         table.add_row(probe.name, f"{len(probe.content):,}", escape(probe.purpose))
     screen = console(quiet=False)
-    screen.print(table)
+    show(screen, table)
     screen.print(f"Written: {out}", markup=False)
+    options = " ".join(f"{_option(name)} {value}" for name, value in NEEDED.items())
     screen.print(
         f"Next: time them on the board ({out / 'README.md'}), fill in {out / MEASUREMENTS}, then "
-        f"mexit device fit {out / MEASUREMENTS}",
+        f"mexit device fit {shlex.quote(str(out / MEASUREMENTS))} {options}",
         markup=False,
     )
 
 
 def fit_and_print(
-    measurements: Path, request: FitRequest, out: Path | None, *, overwrite: bool, as_json: bool
+    measurements: Path,
+    request: FitRequest,
+    out: Path | None,
+    *,
+    keep_contradictions: bool,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Fit a device to measurements, write its file, and print how well it estimates the measured models.
 
@@ -99,17 +113,23 @@ def fit_and_print(
     file = Path(f"{board.name}.toml") if out is None else out
     refuse_existing(file, overwrite=overwrite)
     refuse_unwritable(file)
-    prior = relative_stack(str(request.stack), board.core)
+    prior = relative(str(request.stack), board.core)
     fitted = fit_device(
         read_measurements(measurements, board.clock_mhz),
         board,
-        prior,
+        prior.stack,
         version=request.stack_version or f"{request.stack}, version not stated",
         source=measurements.name,
         date=date.today().isoformat(),
+        keep_contradictions=keep_contradictions,
     )
+    of_all_cores = core_warning(prior.stack.family, board.core)
+    warnings = [*([] if of_all_cores is None else [of_all_cores]), *fitted.warnings]
     write_bytes(file, device_toml(fitted.device).encode(), overwrite=overwrite)
-    print_json(_facts(fitted, file)) if as_json else _print(fitted, file)
+    if as_json:
+        print_json(_facts(fitted, file) | {"prior_core": prior.core, "warnings": warnings})
+    else:
+        _print(fitted, file, prior, warnings)
 
 
 def _facts(fitted: Fitted, file: Path) -> dict[str, Any]:
@@ -124,68 +144,73 @@ def _facts(fitted: Fitted, file: Path) -> dict[str, Any]:
                 "measured_ms": one.measured_ms,
                 "estimated_ms": asdict(one.estimated_ms),
                 "error_percent": one.error_percent,
-                "left_out_ms": asdict(one.left_out_ms),
+                "left_out_ms": None if one.left_out_ms is None else asdict(one.left_out_ms),
                 "left_out_error_percent": one.left_out_error_percent,
+                "contradicts": one.contradicts,
             }
             for one in fitted.models
         ],
-        "mean_left_out_error_percent": _mean_left_out_error(fitted),
+        "mean_left_out_error_percent": fitted.mean_left_out_error_percent,
         "half_width_percent": fitted.half_width_percent,
         "times_expected": fitted.times_expected,
         "active_power_mw": None if stack.active_power_mw is None else asdict(stack.active_power_mw.estimate),
     }
 
 
-def _print(fitted: Fitted, file: Path) -> None:
+def _print(fitted: Fitted, file: Path, prior: Relative, warnings: list[str]) -> None:
     screen = console(quiet=False)
-    screen.print(_table(fitted))
-    screen.print(
-        f"Left out, a model is {_mean_left_out_error(fitted):.0f} % off in the mean. The 90 % interval of a "
-        f"model like these is +-{fitted.half_width_percent:.0f} % (median).",
-        markup=False,
-    )
-    times = fitted.times_expected
-    screen.print(
-        f"The board takes {times:.2g} times what others with this core and library do.", markup=False
-    )
-    if not 1 / SUSPICIOUS <= times <= SUSPICIOUS:
-        screen.print("Check the unit of the figures, --clock-mhz, --core and --stack.", style="bold")
+    show(screen, _table(fitted))
+    error, width = fitted.mean_left_out_error_percent, f"+-{fitted.half_width_percent:.0f} %"
+    sentences = [
+        "How far off a model is when left out is unknown with one model."
+        if error is None
+        else "Left out: from the other models alone; the only one of its kind is then hardly known. "
+        f"Left out, a model is {error:.0f} % off in the mean.",
+        f"The {INTERVAL} interval of a model like these is {width}"
+        f"{' (median)' if len(fitted.models) > 1 else ''}.",
+        f"The board takes {number(fitted.times_expected)} times what others with "
+        f"{'this core and library' if prior.core else 'this library'} do.",
+    ]
+    for sentence in sentences:
+        screen.print(sentence, markup=False)
     power = fitted.device.stacks[0].active_power_mw
     if power is not None:
-        low, high = power.estimate.low, power.estimate.high
-        screen.print(f"While inferring: {power.value:.3g} mW [{low:.3g}, {high:.3g}].", markup=False)
-    place = file if len(file.parts) > 1 else f"./{file}"
+        screen.print(f"While inferring, mW: {estimated(power.estimate)}.")
+    if any(one.contradicts for one in fitted.models):
+        screen.print(f"{CONTRADICTS} contradicts the others.", markup=False)
+    for warning in warnings:
+        screen.print(f"Warning: {warning}", style="bold", markup=False)
+    place = str(file) if len(file.parts) > 1 else f"./{file}"
     screen.print(f"Written: {file}", markup=False)
-    screen.print(f"Next: mexit estimate MODEL --device {place}", markup=False)
+    screen.print(f"Next: mexit estimate MODEL --device {shlex.quote(place)}", markup=False)
 
 
 def _table(fitted: Fitted) -> Table:
     device = fitted.device
-    table = Table(
-        title=escape(f"{device.title}: {device.stacks[0].name}, {len(fitted.models)} measured models"),
-        caption="left out: from the other models alone; the only one of its kind is then hardly known",
+    table = plain(
+        f"{device.title}: {device.stacks[0].name}, {counted(len(fitted.models), 'measured ')}",
+        "",
+        ("measured\nms", "estimated\nms", "error", "left out\nms", "error"),
     )
-    table.add_column("model", overflow="fold")
-    for heading in ("measured\nms", "estimated\nms", "error", "left out\nms", "error"):
-        table.add_column(heading, justify="right", no_wrap=True)
     for one in fitted.models:
         table.add_row(*_cells(one))
     return table
 
 
 def _cells(one: ModelFit) -> list[str]:
+    mark = f" {CONTRADICTS}" if one.contradicts else ""
     return [
-        escape(one.model.removesuffix(".tflite")),
-        f"{one.measured_ms:.4g}",
-        f"{one.estimated_ms.value:.4g}",
-        f"{one.error_percent:+.1f} %",
-        f"{one.left_out_ms.value:.4g}",
-        f"{one.left_out_error_percent:+.1f} %",
+        escape(one.model.removesuffix(".tflite")) + mark,
+        number(one.measured_ms),
+        number(one.estimated_ms.value),
+        _percent(one.error_percent),
+        UNKNOWN if one.left_out_ms is None else number(one.left_out_ms.value),
+        _percent(one.left_out_error_percent),
     ]
 
 
-def _mean_left_out_error(fitted: Fitted) -> float:
-    return fmean(abs(one.left_out_error_percent) for one in fitted.models)
+def _percent(error: float | None) -> str:
+    return UNKNOWN if error is None else f"{error:+,.1f} %"
 
 
 def _option(name: str) -> str:

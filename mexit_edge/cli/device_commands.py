@@ -9,6 +9,12 @@ import typer
 
 from mexit_edge.cli.options import KNOWN, AsJson, Overwrite
 
+# Those of `relatives.known_cores`, which reads a file: help must not wait for it.
+CORES = (
+    "AndesCore D25F, AndesCore D45, AndesCore NX27V, Cortex-A72, Cortex-M0+, Cortex-M33, Cortex-M4F, "
+    "Cortex-M7, RV32IMAC, RV32IMC, RXv2, Xtensa LX6, Xtensa LX7"
+)
+
 
 def probes(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("probes"),
@@ -29,7 +35,10 @@ def fit(
         ),
     ],
     name: Annotated[str | None, typer.Option(help="Of the device: a-z, 0-9 and hyphens. Needed.")] = None,
-    core: Annotated[str | None, typer.Option(help="Processor core, e.g. Cortex-M4F. Needed.")] = None,
+    core: Annotated[
+        str | None,
+        typer.Option(help=f"Processor core. Needed. With figures: {CORES}; any other is taken, too."),
+    ] = None,
     clock_mhz: Annotated[float | None, typer.Option(help="Clock of the measurements. Needed.")] = None,
     stack: Annotated[str | None, typer.Option(help=f"Family of kernel libraries. Needed. {KNOWN}")] = None,
     flash_kib: Annotated[int | None, typer.Option(help="Flash for program and models. Needed.")] = None,
@@ -38,6 +47,9 @@ def fit(
     supply_v: Annotated[float, typer.Option(help="Supply of the measurements.")] = 3.3,
     title: Annotated[str | None, typer.Option(help="Of the board (default: its name).")] = None,
     out: Annotated[Path | None, typer.Option(help=".toml to write (default: NAME.toml here).")] = None,
+    keep_contradictions: Annotated[
+        bool, typer.Option("--keep-contradictions", help="Warn of figures that cannot be right; keep them.")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -55,4 +67,11 @@ def fit(
         supply_v=supply_v,
         title=title,
     )
-    fit_and_print(measurements, request, out, overwrite=overwrite, as_json=as_json)
+    fit_and_print(
+        measurements,
+        request,
+        out,
+        keep_contradictions=keep_contradictions,
+        overwrite=overwrite,
+        as_json=as_json,
+    )

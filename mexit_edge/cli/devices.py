@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, get_args
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from mexit_edge.cli.estimate_request import read_device
-from mexit_edge.cli.estimate_tables import UNKNOWN, estimated, number, plain, show
+from mexit_edge.cli.estimate_tables import UNKNOWN, counts, estimated, fitted, number, plain, show
 from mexit_edge.cli.tables import console, print_json
 from mexit_edge.estimate import Device, Estimate, Figure, Stack, device_names, load_device
 from mexit_edge.estimate.device import Status
@@ -23,6 +24,8 @@ FIGURES = (
     *("clock_mhz", "supply_v", "flash_bytes", "ram_bytes", "active_power_mw", "static_power_mw"),
     *("idle_power_mw", "sleep_power_mw", "wake_up_ms"),
 )
+# Statuses of figures that are no more than guesses, and what a list marks them with.
+GUESSED, MARK = ("extrapolated", "unverified"), "~"
 POWERS = ("active_power_mw", "idle_power_mw", "sleep_power_mw")
 
 
@@ -44,7 +47,9 @@ def devices_and_print(name: str | None, *, as_json: bool) -> None:
         screen = console(quiet=False)
         show(screen, _devices_table(devices))
         for sentence in (
-            "In brackets: the number of models measured there that the stack was fitted to.",
+            f"{MARK}: {' or '.join(GUESSED)}; all other powers are measured, fitted or from a datasheet.",
+            "In brackets: how many models, published for the device, the stack was fitted to; and how many "
+            "single kernels.",
             f"By Arm's compiler, where it is installed: {', '.join(ACCELERATORS)}.",
         ):
             screen.print(sentence, markup=False)
@@ -88,10 +93,22 @@ def _devices_table(devices: list[Device]) -> Table:
         table.add_row(
             f"{one.name}\n  {one.core}, {number(one.clock_mhz.value)} MHz",
             f"{_size(one.flash_bytes.value)}\n{_size(one.ram_bytes.value)}",
-            *(UNKNOWN if facts[name] is None else number(facts[name]) for name in POWERS),
-            ", ".join(f"{stack.name} ({len(stack.fitted_on) or 'extrapolated'})" for stack in one.stacks),
+            *(_power(facts[name]) for name in POWERS),
+            "\n".join(f"{stack.name} ({_seen(stack)})" for stack in one.stacks),
         )
     return table
+
+
+def _seen(stack: Stack) -> str:
+    """Return what a stack was fitted to; of models alone their number, since the column is narrow."""
+    found = counts(stack)
+    return ", ".join(found) if len(found) > 1 else found[0].split()[0] if found else "extrapolated"
+
+
+def _power(facts: Mapping[str, Any] | None) -> str:
+    if facts is None:
+        return UNKNOWN
+    return (MARK if facts["status"] in GUESSED else "") + number(facts["value"])
 
 
 def _size(bytes_: float) -> str:
@@ -100,11 +117,6 @@ def _size(bytes_: float) -> str:
         if bytes_ >= size:
             return f"{bytes_ / size:.3g} {unit}"
     return f"{bytes_ / 2**10:.3g} KiB"
-
-
-def _fitted(stack: Stack) -> str:
-    n = len(stack.fitted_on)
-    return f"fitted on {n} model{'s' if n > 1 else ''}" if n else "extrapolated"
 
 
 def _facts(device: Device) -> dict[str, Any]:
@@ -118,7 +130,10 @@ def _facts(device: Device) -> dict[str, Any]:
         "clock_mhz": device.clock_mhz.value,
         "flash_bytes": device.flash_bytes.value,
         "ram_bytes": device.ram_bytes.value,
-        **{name: None if figure is None else figure.value for name, figure in powers.items()},
+        **{
+            name: None if figure is None else asdict(figure.estimate) | {"status": figure.status}
+            for name, figure in powers.items()
+        },
         "stacks": [
             {"name": stack.name, "version": stack.version, "fitted_on": list(stack.fitted_on)}
             for stack in device.stacks
@@ -144,8 +159,7 @@ def _print_one(device: Device) -> None:
     for stack in device.stacks:
         show(screen, _stack_table(stack))
         screen.print(
-            f"{stack.version}, {stack.dtype}; {_fitted(stack)}"
-            f"{': ' + ', '.join(stack.fitted_on) if stack.fitted_on else ''}. {stack.source}, {stack.date}.",
+            f"{stack.version}, {stack.dtype}; {fitted(stack, device.name)}. {stack.source}, {stack.date}.",
             markup=False,
         )
         if (power := stack.active_power_mw) is not None:

@@ -10,22 +10,23 @@ from typing import Any, Literal
 from rich.console import Console
 
 from mexit_edge.cli.estimate_period import Repeated, print_repeated, repeated, repeated_facts
-from mexit_edge.cli.estimate_request import EstimateRequest, ExitShares, Subject, expected_cost, read_device
-from mexit_edge.cli.estimate_tables import (
-    LEVEL,
-    certainty,
-    cost_table,
-    fit_facts,
-    memory_sentence,
-    show,
-    too_much,
-    unknown_because,
+from mexit_edge.cli.estimate_request import (
+    EstimateRequest,
+    ExitShares,
+    Subject,
+    expected_cost,
+    in_option_words,
+    read_device,
+    unknown_latency,
+    unpriced,
 )
+from mexit_edge.cli.estimate_tables import certainty, cost_table, fit_facts, memory_sentence, show
 from mexit_edge.cli.tables import console, print_json
 from mexit_edge.errors import InputError
 from mexit_edge.estimate import DEFAULT_DEVICE, BundleEstimate, Cost, Device, ModelEstimate
 from mexit_edge.estimate.energy.period import Period
 from mexit_edge.estimate.ethos_u import ACCELERATORS
+from mexit_edge.estimate.latency.rates import LEVEL
 from mexit_edge.files import write_bytes
 
 
@@ -70,6 +71,7 @@ def estimate_and_print(path: Path, request: EstimateRequest, *, as_json: bool) -
 
         estimate_ethos_u_and_print(subject, request, as_json=as_json)
         return
+    request.refuse_short_names(subject)
     period = request.energy.period(subject)
     device = read_device(DEFAULT_DEVICE if request.device is None else request.device)
     report = _report(subject, request, device, period) if request.reports else None
@@ -84,10 +86,10 @@ def estimate_and_print(path: Path, request: EstimateRequest, *, as_json: bool) -
     if request.compare:
         from mexit_edge.cli.estimate_compare import compare, compare_facts, print_comparison
 
-        candidates = compare(subject, request, device, period)
-        facts["compare"] = compare_facts(candidates)
+        comparison = compare(subject, request, device, period)
+        facts |= compare_facts(comparison)
         if not as_json:
-            print_comparison(subject.name, candidates, screen)
+            print_comparison(comparison, screen)
     if as_json:
         print_json(facts)
     if report is not None:
@@ -103,7 +105,7 @@ def _report(subject: Subject, request: EstimateRequest, device: Device, period: 
         estimate=estimate,
         shares=shares,
         expected=expected,
-        repeated=None if period is None else repeated(estimate, expected, period, request.energy),
+        repeated=None if period is None else repeated(estimate, expected, period, request),
         prices=request.prices(),
     )
 
@@ -111,6 +113,8 @@ def _report(subject: Subject, request: EstimateRequest, device: Device, period: 
 def _write_figure(report: Report, path: Path) -> None:
     from mexit_edge.report.estimate_figures import estimate_picture
 
+    if operators := unpriced(report.estimate, report.prices):
+        raise unknown_latency("--figure", operators)
     kind: Literal["png", "svg"] = "svg" if path.suffix.lower() == ".svg" else "png"
     write_bytes(path, estimate_picture(report.estimate, kind))
 
@@ -142,9 +146,9 @@ def _sentences(report: Report) -> Sequence[str]:
         said = []
     return [
         *said,
-        memory_sentence(estimate.fit, unknown_because(estimate)),
+        memory_sentence(estimate.fit, estimate.memory.unknown_because),
         certainty(estimate.library, estimate.device),
-        *estimate.notes,
+        *map(in_option_words, estimate.notes),
     ]
 
 
@@ -169,7 +173,7 @@ def _facts(report: Report, *, explain: bool) -> dict[str, Any]:
         "exit_shares": None if shares is None else list(shares.values),
         "exit_shares_source": None if shares is None else shares.source,
         "memory": fit_facts(estimate),
-        "notes": list(estimate.notes),
+        "notes": [in_option_words(note) for note in estimate.notes],
         "energy": None if report.repeated is None else repeated_facts(report.repeated),
     }
     if explain:
@@ -185,7 +189,7 @@ def _refuse(report: Report, *, asked_period: bool) -> None:
     if fit.fits is False:
         raise InputError(
             f"`path` must fit into the memory of {report.estimate.device}. Received: {report.name}, "
-            f"{too_much(fit)}. Take a smaller model or a larger device: `--compare` says where it fits."
+            f"{fit.too_much}. Take a smaller model or a larger device: `--compare` says where it fits."
         )
     if asked_period and report.repeated is not None and report.repeated.refusals:
         raise InputError(next(iter(report.repeated.refusals.values())))

@@ -42,7 +42,10 @@ def estimate(
     ] = None,
     compare: Annotated[
         bool,
-        typer.Option("--compare", help="Every device, fastest first; one in detail only with --device."),
+        typer.Option(
+            "--compare",
+            help="Every device, fastest first; one in detail as well with --device, --explain or --figure.",
+        ),
     ] = False,
     explain: Annotated[
         bool,
@@ -86,7 +89,10 @@ def estimate(
         float | None, typer.Option(help="Capacity, for days of battery life.", rich_help_panel=PERIOD)
     ] = None,
     battery_v: Annotated[
-        float | None, typer.Option(help="Nominal voltage (default: 3.0).", rich_help_panel=PERIOD)
+        float | None,
+        typer.Option(
+            help="Nominal voltage (default: 3.0 for a supply of up to 3.0, else 3.7).", rich_help_panel=PERIOD
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

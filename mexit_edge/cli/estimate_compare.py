@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
@@ -11,8 +11,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mexit_edge.cli.estimate_request import EstimateRequest, Subject, expected_cost, in_options
-from mexit_edge.cli.estimate_tables import INTERVAL, estimated, flat, plain, show
+from mexit_edge.cli.estimate_request import (
+    EstimateRequest,
+    Subject,
+    expected_cost,
+    in_option_words,
+    in_options,
+    unpriced,
+)
+from mexit_edge.cli.estimate_tables import INTERVAL, counts, estimated, flat, number, plain, show
 from mexit_edge.errors import InputError, unknown_name
 from mexit_edge.estimate import (
     BundleEstimate,
@@ -24,7 +31,14 @@ from mexit_edge.estimate import (
     device_names,
     load_device,
 )
-from mexit_edge.estimate.energy.period import Period, PeriodEnergy, energy_over_period
+from mexit_edge.estimate.energy.period import (
+    BATTERY_NOTE,
+    Period,
+    PeriodEnergy,
+    battery_life_days,
+    energy_over_period,
+)
+from mexit_edge.estimate.latency.rates import LEVEL
 
 FITS = {True: "yes", False: "no", None: "unknown"}
 
@@ -39,9 +53,13 @@ class Candidate:
         cost: of the model, expected over windows, or of the final exit.
         what: which of these.
         fits: whether the device has the memory; None where that is unknown.
-        fitted_on: the models that the stack was fitted to on this device; none where it is extrapolated.
-        energy: of a period, or why there is none; None without a period or with unknown latency.
-        reason: why nothing was estimated, None where it was.
+        library: the stack; None where nothing was estimated.
+        energy: of a period; None without one, with unknown latency, or where it was refused.
+        days: on the battery; None without one, or where they are unknown.
+        battery_v: its voltage here; None without one.
+        refusals: why there is no energy of a period, or no battery life, though it was asked for.
+        unknown_because: why nothing was estimated, or why latency or arena are unknown.
+        notes: what is extrapolated and what is not priced.
     """
 
     device: str
@@ -49,9 +67,13 @@ class Candidate:
     cost: Cost | None = None
     what: str = ""
     fits: bool | None = None
-    fitted_on: tuple[str, ...] = ()
-    energy: PeriodEnergy | str | None = None
-    reason: str | None = None
+    library: Stack | None = None
+    energy: PeriodEnergy | None = None
+    days: Estimate | None = None
+    battery_v: float | None = None
+    refusals: tuple[str, ...] = ()
+    unknown_because: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def latency_ms(self) -> Estimate | None:
@@ -66,17 +88,32 @@ class Candidate:
     @property
     def mean_power_mw(self) -> Estimate | None:
         """Mean power at the period, None where it is unknown."""
-        return self.energy.estimated_mean_power_mw if isinstance(self.energy, PeriodEnergy) else None
+        return None if self.energy is None else self.energy.estimated_mean_power_mw
 
     @property
     def unknown(self) -> tuple[str, ...]:
         """Figures of the device that the energy of a period wants and that are unknown."""
-        return self.energy.unknown if isinstance(self.energy, PeriodEnergy) else ()
+        return () if self.energy is None else self.energy.unknown
 
 
-def compare(
-    subject: Subject, request: EstimateRequest, own: Device, period: Period | None
-) -> tuple[Candidate, ...]:
+@dataclass(frozen=True)
+class Comparison:
+    """What was compared, and on which devices.
+
+    Args:
+        name: of the model or bundle.
+        period: from one inference to the next; None where it is unknown.
+        battery_mah: of the battery; None without one.
+        candidates: the fastest first, those of unknown latency last.
+    """
+
+    name: str
+    period: Period | None
+    battery_mah: float | None
+    candidates: tuple[Candidate, ...]
+
+
+def compare(subject: Subject, request: EstimateRequest, own: Device, period: Period | None) -> Comparison:
     """Estimate on every device of the package and on a user's own, the fastest first.
 
     Args:
@@ -94,9 +131,9 @@ def compare(
         names = {name for board in known.values() for stack in board.stacks for name in _names(stack)}
         raise unknown_name("stack", request.stack, names)
     found = [_candidate(subject, request, board, period) for board in boards]
-    if all(one.reason is not None for one in found):
-        raise InputError(str(found[0].reason))
-    return tuple(sorted(found, key=_order))
+    if all(one.cost is None for one in found):
+        raise InputError(found[0].unknown_because[0])
+    return Comparison(subject.name, period, request.energy.battery_mah, tuple(sorted(found, key=_order)))
 
 
 def _order(candidate: Candidate) -> tuple[float, str]:
@@ -115,16 +152,34 @@ def _candidate(subject: Subject, request: EstimateRequest, board: Device, period
     try:
         estimate = request.estimate(subject, board)
     except InputError as error:
-        return Candidate(board.name, reason=str(error))
+        return Candidate(board.name, unknown_because=(str(error),))
     what, cost = _typical(estimate, expected_cost(estimate, request.shares(subject)))
+    energy, days, volt = None, None, None
+    refusals: tuple[str, ...] = ()
+    if period is not None and cost.estimated_latency_ms is not None:
+        try:
+            energy = energy_over_period(cost.estimated_latency_ms, board, estimate.library, period)
+            if request.energy.battery_mah is not None:
+                volt = request.energy.volt(energy.supply_v)
+                days = battery_life_days(energy, request.energy.battery_mah, volt)
+        except InputError as error:
+            refusals = (str(in_options(error)),)
     return Candidate(
         device=board.name,
         stack=estimate.stack,
         cost=cost,
         what=what,
         fits=estimate.fit.fits,
-        fitted_on=estimate.library.fitted_on,
-        energy=_energy(cost, estimate.library, board, period),
+        library=estimate.library,
+        energy=energy,
+        days=days,
+        battery_v=volt,
+        refusals=refusals,
+        unknown_because=(
+            *(f"no rule for {name}" for name in unpriced(estimate, request.prices())),
+            *estimate.memory.unknown_because,
+        ),
+        notes=tuple(map(in_option_words, estimate.notes)),
     )
 
 
@@ -135,75 +190,95 @@ def _typical(estimate: ModelEstimate | BundleEstimate, expected: Cost | None) ->
     return (estimate.exits[-1].exit, estimate.exits[-1]) if expected is None else ("expected", expected)
 
 
-def _energy(cost: Cost, library: Stack, board: Device, period: Period | None) -> PeriodEnergy | str | None:
-    if period is None or cost.estimated_latency_ms is None:
-        return None
-    try:
-        return energy_over_period(cost.estimated_latency_ms, board, library, period)
-    except InputError as error:
-        return str(in_options(error))
-
-
-def print_comparison(name: str, candidates: Sequence[Candidate], screen: Console) -> None:
+def print_comparison(comparison: Comparison, screen: Console) -> None:
     """Print a row per device, and what is unknown."""
-    show(screen, _table(name, candidates))
-    for sentence in _sentences(candidates):
+    show(screen, _table(comparison))
+    for sentence in _sentences(comparison):
         screen.print(sentence, markup=False)
 
 
-def _table(name: str, candidates: Sequence[Candidate]) -> Table:
-    """Return a row per device, the fastest first, those of unknown latency last."""
-    what = next(one.what for one in candidates if one.what)
-    has_period = any(one.energy is not None for one in candidates)
-    headings = ["latency, ms", "energy, uJ", *(["mean, mW"] if has_period else []), "fits", "fitted\nhere"]
-    table = plain(f"{name} ({what}) on every device", "", headings)
-    for one in candidates:
-        if one.reason is not None:
+def _table(comparison: Comparison) -> Table:
+    """Return a row per device."""
+    what = next(one.what for one in comparison.candidates if one.what)
+    period, battery_mah = comparison.period, comparison.battery_mah
+    # Of mean power and what follows from it, one column: more do not fit on a terminal.
+    power = "mean, mW" if battery_mah is None else f"days on\n{battery_mah:g} mAh"
+    last = () if period is None else (power,)
+    title = f"{comparison.name} ({what}) on every device"
+    if period is not None:
+        rest = "idling" if period.rest == "idle" else "asleep"
+        title += f", every {number(period.period_ms)} ms, {rest} in between"
+    table = plain(title, "", ("latency, ms", "energy, uJ", *last, "fits,\nfitted to"))
+    for one in comparison.candidates:
+        if one.library is None:
             continue
         table.add_row(
             escape(f"{one.device}\n  {one.stack}"),
             estimated(one.latency_ms, "\n"),
             estimated(one.energy_uj, "\n"),
-            *([estimated(one.mean_power_mw, "\n")] if has_period else []),
-            FITS[one.fits],
-            "yes" if one.fitted_on else "no",
+            *(estimated(one.mean_power_mw if battery_mah is None else one.days, "\n") for _ in last),
+            "\n".join([FITS[one.fits], *(counts(one.library) or ["nothing"])]),
         )
     return table
 
 
-def _sentences(candidates: Sequence[Candidate]) -> list[str]:
+def _sentences(comparison: Comparison) -> list[str]:
     """Say what the table means, and what is not in it."""
+    candidates = comparison.candidates
     unknown: dict[str, list[str]] = {}
     for one in candidates:
         for figure in one.unknown:
             unknown.setdefault(figure, []).append(one.device)
+    volts = sorted({f"{one.battery_v:g} V" for one in candidates if one.battery_v is not None})
+    by_supply = ", by the supply of the device" if len(volts) > 1 else ""
     return [
-        f"In brackets: {INTERVAL} intervals. Fitted here: the stack was fitted to models measured on this "
-        "device; else it is extrapolated.",
+        f"In brackets: {INTERVAL} intervals. Fitted to: models and single kernels published for the device; "
+        "to nothing: extrapolated.",
+        *_shared([one.notes for one in candidates if one.library is not None]),
+        *_shared([one.energy.notes for one in candidates if one.energy is not None]),
+        *([f"Battery: {' or '.join(volts)}{by_supply}. {BATTERY_NOTE}"] if volts else []),
         *(f"Unknown {figure}: {', '.join(devices)}." for figure, devices in unknown.items()),
+        *(f"Refused on {one.device}: {why}" for one in candidates for why in one.refusals),
         *(
-            f"No mean power of {one.device}: {one.energy}"
+            f"No estimate for {one.device}: {why}"
             for one in candidates
-            if isinstance(one.energy, str)
+            if one.library is None
+            for why in one.unknown_because
         ),
-        *(f"No estimate for {one.device}: {one.reason}" for one in candidates if one.reason is not None),
     ]
 
 
-def compare_facts(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
+def _shared(notes: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return what is said of all of them."""
+    return [note for note in notes[0] if all(note in one for one in notes)] if notes else []
+
+
+def compare_facts(comparison: Comparison) -> dict[str, Any]:
     """Return the same in plain types."""
-    return [
-        {
-            "device": one.device,
-            "stack": one.stack,
-            "what": one.what or None,
-            **flat("estimated_latency_ms", one.latency_ms),
-            **flat("estimated_energy_uj", one.energy_uj),
-            **flat("estimated_mean_power_mw", one.mean_power_mw),
-            "unknown": list(one.unknown),
-            "fits": one.fits,
-            "fitted_on": list(one.fitted_on),
-            "unknown_because": one.reason,
-        }
-        for one in candidates
-    ]
+    period = comparison.period
+    return {
+        "name": comparison.name,
+        "interval_level": LEVEL,
+        "period": None if period is None else asdict(period),
+        "battery_mah": comparison.battery_mah,
+        "compare": [_row(one) for one in comparison.candidates],
+    }
+
+
+def _row(one: Candidate) -> dict[str, Any]:
+    return {
+        "device": one.device,
+        "stack": one.stack,
+        "what": one.what or None,
+        **flat("estimated_latency_ms", one.latency_ms),
+        **flat("estimated_energy_uj", one.energy_uj),
+        **flat("estimated_mean_power_mw", one.mean_power_mw),
+        **flat("estimated_battery_days", one.days),
+        "battery_v": one.battery_v,
+        "unknown": list(one.unknown),
+        "fits": one.fits,
+        "fitted_on": [] if one.library is None else list(one.library.fitted_on),
+        "unknown_because": list(one.unknown_because),
+        "refusals": list(one.refusals),
+        "notes": [*one.notes, *(() if one.energy is None else one.energy.notes)],
+    }

@@ -9,11 +9,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from mexit_edge.cli.estimate_request import BATTERY_V, EnergyRequest, in_options
+from mexit_edge.cli.estimate_request import EstimateRequest, in_options, unknown_latency, unpriced
 from mexit_edge.cli.estimate_tables import estimated, flat, number, plain, show
 from mexit_edge.errors import InputError
 from mexit_edge.estimate import BundleEstimate, Cost, Device, Estimate, ModelEstimate
-from mexit_edge.estimate.energy.clocks import ClockChoice, cheapest_clock, clock_choices
+from mexit_edge.estimate.energy.clocks import (
+    ClockChoice,
+    cheapest_clock,
+    clock_choices,
+    clock_notes,
+    may_be_as_cheap,
+)
 from mexit_edge.estimate.energy.period import (
     BATTERY_NOTE,
     Period,
@@ -33,7 +39,8 @@ class Repeated:
         board: the device.
         energies: per case (model, exit or expected) that fits into the period.
         refusals: per case that does not, or whose latency is unknown: why.
-        clocks: the last of the cases at every clock; none where the device lists no other.
+        clocks: the last of the cases at every clock that keeps up with the longest inference; none where no
+            other clock does, or the case was refused.
         days: on the battery, per case; None without a battery.
         battery: what battery; "" without one.
         notes: what is assumed and what is not counted.
@@ -50,7 +57,7 @@ class Repeated:
 
 
 def repeated(
-    estimate: ModelEstimate | BundleEstimate, expected: Cost | None, period: Period, request: EnergyRequest
+    estimate: ModelEstimate | BundleEstimate, expected: Cost | None, period: Period, request: EstimateRequest
 ) -> Repeated:
     """Estimate a period of the model, of the mean over windows, or else of every exit.
 
@@ -58,40 +65,39 @@ def repeated(
         estimate: of a model or a bundle.
         expected: the mean over windows; None where it is unknown.
         period: from one inference to the next.
-        request: the battery.
+        request: the battery, and prices of operators.
 
     Raises:
         InputError: the device cannot have the supply, or the battery is none.
     """
     board, library = estimate.board, estimate.library
+    volt = request.energy.volt(board.supply_v.value if period.supply_v is None else period.supply_v)
+    cases = _cases(estimate, expected)
     energies: dict[str, PeriodEnergy] = {}
     refusals: dict[str, str] = {}
-    clocks: tuple[ClockChoice, ...] = ()
     try:
         # A supply that cannot be had is refused before anything is said of the period.
         supply_factor(board, period.supply_v)
-        for name, cost in _cases(estimate, expected).items():
-            if cost.estimated_latency_ms is None or cost.estimated_cycles is None:
-                refusals[name] = "its latency is unknown."
+        for name, cost in cases.items():
+            if cost.estimated_latency_ms is None:
+                refusals[name] = str(unknown_latency("--period-ms", unpriced(estimate, request.prices())))
                 continue
             try:
                 energies[name] = energy_over_period(cost.estimated_latency_ms, board, library, period)
             except InputError as error:
                 refusals[name] = str(in_options(error))
-                continue
-            clocks = clock_choices(cost.estimated_cycles, board, library, period)
-        days = _days(energies, request)
+        days = _days(energies, request.energy.battery_mah, volt)
     except InputError as error:
         raise in_options(error) from error
-    volt = request.battery_v or BATTERY_V
+    last, cost = list(cases.items())[-1]
     return Repeated(
         period=period,
         board=board,
         energies=energies,
         refusals=refusals,
-        clocks=clocks if len(clocks) > 1 else (),
+        clocks=_clocks(estimate, cost, period) if last in energies else (),
         days=days,
-        battery="" if days is None else f"{request.battery_mah:g} mAh at {volt:g} V",
+        battery="" if days is None else f"{request.energy.battery_mah:g} mAh at {volt:g} V",
         notes=(
             *(f"No energy per period of {name}: {why}" for name, why in refusals.items()),
             *dict.fromkeys(note for one in energies.values() for note in one.notes),
@@ -110,11 +116,22 @@ def _cases(estimate: ModelEstimate | BundleEstimate, expected: Cost | None) -> d
     return {one.exit: one for one in estimate.exits}
 
 
-def _days(energies: Mapping[str, PeriodEnergy], request: EnergyRequest) -> dict[str, Estimate | None] | None:
-    if request.battery_mah is None:
+def _days(
+    energies: Mapping[str, PeriodEnergy], battery_mah: float | None, volt: float
+) -> dict[str, Estimate | None] | None:
+    if battery_mah is None:
         return None
-    volt = BATTERY_V if request.battery_v is None else request.battery_v
-    return {name: battery_life_days(one, request.battery_mah, volt) for name, one in energies.items()}
+    return {name: battery_life_days(one, battery_mah, volt) for name, one in energies.items()}
+
+
+def _clocks(estimate: ModelEstimate | BundleEstimate, cost: Cost, period: Period) -> tuple[ClockChoice, ...]:
+    """Return what a case costs at every clock that keeps up with the longest inference."""
+    longest = (estimate.exits[-1] if isinstance(estimate, BundleEstimate) else estimate).estimated_cycles
+    # Where no share of the windows leaves at the last exit, the mean is known and its latency need not be.
+    if cost.estimated_cycles is None or longest is None:
+        return ()
+    found = clock_choices(cost.estimated_cycles, estimate.board, estimate.library, period, longest)
+    return found if len(found) > 1 else ()
 
 
 def _last_exit_notes(
@@ -155,7 +172,8 @@ def print_repeated(found: Repeated, screen: Console) -> None:
         screen.print(note, markup=False)
     if found.clocks:
         show(screen, _clock_table(found.clocks))
-        screen.print(_clock_sentence(found), markup=False)
+        for sentence in (_clock_sentence(found), *clock_notes(found.board)):
+            screen.print(sentence, markup=False)
 
 
 def repeated_facts(found: Repeated) -> dict[str, Any]:
@@ -178,6 +196,8 @@ def repeated_facts(found: Repeated) -> dict[str, Any]:
             for one in found.clocks
         ],
         "cheapest_clock_mhz": cheapest_clock(found.clocks) if found.clocks else None,
+        "another_clock_may_be_as_cheap": may_be_as_cheap(found.clocks),
+        "clock_notes": list(clock_notes(found.board)) if found.clocks else [],
         "notes": list(found.notes),
     }
 
@@ -234,10 +254,12 @@ def _clock_table(choices: Sequence[ClockChoice]) -> Table:
 def _clock_sentence(found: Repeated) -> str:
     """Say which clock is cheapest, and which ones are too slow."""
     cheapest = cheapest_clock(found.clocks)
+    best = "Cheapest or as cheap" if may_be_as_cheap(found.clocks) else "Cheapest"
     said = (
         "Which clock is cheapest cannot be told from what is known."
         if cheapest is None
-        else f"Cheapest: {number(cheapest)} MHz, whatever the errors."
+        else f"{best}: {number(cheapest)} MHz, whatever the errors."
     )
     slow = sorted(set(found.board.clock_choices_mhz) - {one.clock_mhz for one in found.clocks})
-    return said + (f" Too slow for the period: {', '.join(map(number, slow))} MHz." if slow else "")
+    too_slow = "Too slow for the period at the high end of the longest latency"
+    return said + (f" {too_slow}: {', '.join(map(number, slow))} MHz." if slow else "")

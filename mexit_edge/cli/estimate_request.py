@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import get_args
 
@@ -20,9 +21,11 @@ from mexit_edge.estimate import (
     estimate_bundle,
     estimate_model,
     load_device,
+    operations,
     parse_device,
+    unknown_operations,
 )
-from mexit_edge.estimate.energy.period import Period
+from mexit_edge.estimate.energy.period import Period, check_battery, default_battery_v
 from mexit_edge.estimate.energy.power import Rest
 from mexit_edge.estimate.ethos_u import ACCELERATORS
 from mexit_edge.files import refuse_existing, refuse_unwritable
@@ -30,7 +33,6 @@ from mexit_edge.files import refuse_existing, refuse_unwritable
 DEVICE_SUFFIX = ".toml"
 FIGURE_SUFFIXES = (".png", ".svg")
 MAX_DEVICE_BYTES = 1 << 20
-BATTERY_V = 3.0
 
 # What the arguments of the library are called on the command line.
 OPTIONS = {
@@ -45,12 +47,16 @@ OPTIONS = {
 }
 
 
+def in_option_words(text: str) -> str:
+    """Return what the library says in the words of the command line."""
+    for argument, option in OPTIONS.items():
+        text = text.replace(f"`{argument}`", f"`{option}`")
+    return text
+
+
 def in_options(error: InputError) -> InputError:
     """Return the error in the words of the command line."""
-    message = str(error)
-    for argument, option in OPTIONS.items():
-        message = message.replace(f"`{argument}`", f"`{option}`")
-    return InputError(message)
+    return InputError(in_option_words(str(error)))
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,11 @@ class Subject:
         sensor = self.whole.manifest.sensor
         return 1e3 * sensor.hop / sensor.sampling_rate_hz
 
+    @property
+    def contents(self) -> tuple[bytes, ...]:
+        """The model, or every stage of the bundle."""
+        return (self.whole,) if isinstance(self.whole, bytes) else self.whole.stages
+
 
 @dataclass(frozen=True)
 class EnergyRequest:
@@ -128,9 +139,15 @@ class EnergyRequest:
             raise unknown_name("--rest", rest, get_args(Rest))
         found: Rest = "sleep" if rest == "sleep" else "idle"
         try:
+            if self.battery_mah is not None:
+                check_battery(self.battery_mah, self.battery_v)
             return Period(period_ms, found, self.sensor_mw, self.supply_v)
         except InputError as error:
             raise in_options(error) from error
+
+    def volt(self, supply_v: float) -> float:
+        """Return the battery's voltage: the one given, else the usual one for a supply."""
+        return default_battery_v(supply_v) if self.battery_v is None else self.battery_v
 
 
 @dataclass(frozen=True)
@@ -173,6 +190,24 @@ class EstimateRequest:
                 )
             prices[name] = price
         return prices
+
+    def refuse_short_names(self, subject: Subject) -> None:
+        """Refuse a price of a custom operator without its prefix, and say the whole name.
+
+        Raises:
+            InputError: names the operator.
+        """
+        prices = self.prices()
+        if not prices:
+            return
+        unknown = {name for content in subject.contents for name in unknown_operations(operations(content))}
+        for name in prices:
+            whole = f"custom:{name}"
+            if name not in unknown and whole in unknown:
+                raise InputError(
+                    f"`--price` must be of an operator without a rule. Received: {name!r}. "
+                    f"Did you mean {whole!r}?"
+                )
 
     def shares(self, subject: Subject) -> ExitShares | None:
         """Return the shares of windows per exit: those given, else those that the bundle states.
@@ -230,10 +265,28 @@ class EstimateRequest:
             return
         if self.figure.suffix.lower() not in FIGURE_SUFFIXES:
             raise InputError(
-                f"`--figure` must end in {' or '.join(FIGURE_SUFFIXES)}. Received: {self.figure}."
+                f"`--figure` must end in {' or '.join(FIGURE_SUFFIXES)}. Received: {self.figure}. "
+                f"Name it {self.figure.with_suffix(FIGURE_SUFFIXES[0])}."
             )
         refuse_existing(self.figure, overwrite=False)
         refuse_unwritable(self.figure)
+
+
+def unpriced(estimate: ModelEstimate | BundleEstimate, prices: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the operators without a rule and without a price, which leave the latency unknown."""
+    if isinstance(estimate, ModelEstimate):
+        found = unknown_operations(estimate.operations)
+    else:
+        found = unknown_operations(chain.from_iterable(estimate.operations))
+    return tuple(name for name in found if name not in prices)
+
+
+def unknown_latency(option: str, operators: Sequence[str]) -> InputError:
+    """Make the error for an option that wants a latency where operators have neither a rule nor a price."""
+    return InputError(
+        f"`{option}` must come with a known latency. Received: {', '.join(operators)} without a rule. "
+        f"Add `--price {operators[0]}=CYCLES`{', and so on' if len(operators) > 1 else ''}."
+    )
 
 
 def expected_cost(estimate: ModelEstimate | BundleEstimate, shares: ExitShares | None) -> Cost | None:
@@ -270,6 +323,6 @@ def read_device(name: str) -> Device:
             f"`device` must be a name that `mexit devices` lists, or a device file. Received: {name}, {what}."
         )
     try:
-        return parse_device(path.read_text(encoding="utf-8"))
+        return parse_device(path.read_text(encoding="utf-8"), str(path))
     except UnicodeDecodeError as error:
         raise InputError(f"a device file must be TOML, in UTF-8. Received: {name}: {error}.") from error

@@ -11,12 +11,22 @@ from rich.markup import escape
 from rich.table import Table
 
 from mexit_edge.cli.tables import memory_facts
-from mexit_edge.estimate import BundleEstimate, Cost, Estimate, MemoryFit, ModelEstimate, Stack
+from mexit_edge.estimate import (
+    BundleEstimate,
+    BundleMemory,
+    Cost,
+    Estimate,
+    MemoryFit,
+    ModelEstimate,
+    Stack,
+    device_names,
+)
 from mexit_edge.estimate.energy.clocks import Difference
+from mexit_edge.estimate.latency.rates import LEVEL
 
 UNKNOWN = "unknown"
-# Of all intervals (`estimate.rates.QUANTILE`).
-LEVEL = 0.9
+# Device files name kernels that were timed alone so.
+KERNEL = " kernel"
 INTERVAL = f"{100 * LEVEL:.0f} %"
 
 
@@ -80,11 +90,11 @@ def cost_table(name: str, estimate: ModelEstimate | BundleEstimate, expected: Co
         estimate: of it.
         expected: the mean over windows; None where exit shares are unknown.
     """
-    headings = ("MACs", "latency, ms", "energy, uJ", "flash,\nbytes", "arena,\nbytes")
+    headings = ("MACs", "latency, ms", "energy, uJ", "flash,\nbytes", "arena,\nest.\n32-bit,\nbytes")
     table = plain(title(name, estimate), "", headings)
     if isinstance(estimate, ModelEstimate):
         memory = estimate.memory
-        _add(table, "model", estimate, (memory.flash.file_bytes, memory.estimated_arena_bytes_32bit))
+        _add(table, "model", estimate, (memory.flash.c_array_bytes, memory.estimated_arena_bytes_32bit))
         return table
     for number_, stage in enumerate(estimate.stages, start=1):
         _add(table, f"stage {number_}", stage, (stage.flash_bytes, stage.estimated_arena_bytes_32bit))
@@ -104,34 +114,36 @@ def _add(table: Table, what: str, cost: Cost, sizes: Sequence[int | None]) -> No
 
 def certainty(stack: Stack, device: str) -> str:
     """Say what the intervals are, and what the stack's figures come from."""
-    n = len(stack.fitted_on)
-    how = (
-        f"{stack.name} was fitted to {n} model{'s' if n > 1 else ''} measured on this board "
-        f"({', '.join(stack.fitted_on)})"
-        if n
-        else f"{stack.name} was never measured on {device}: extrapolated from other boards and libraries"
-    )
     return (
-        f"In brackets: {INTERVAL} intervals. {how}. Its figures are of {stack.version}. "
-        f"Source: {stack.source}, {stack.date}."
+        f"In brackets: {INTERVAL} intervals. {stack.name} was {fitted(stack, device)}. Its figures are of "
+        f"{stack.version}. Source: {stack.source}, {stack.date}."
     )
+
+
+def fitted(stack: Stack, device: str) -> str:
+    """Say what a stack's figures on a device come from."""
+    if not stack.fitted_on:
+        return f"never measured on {device}: extrapolated from other boards and libraries"
+    # Published on the board itself or on another one with its chip, as the source says.
+    how = "published" if device in device_names() else "measured"
+    return f"fitted to {' and '.join(counts(stack))} {how} for it ({', '.join(stack.fitted_on)})"
+
+
+def counts(stack: Stack) -> list[str]:
+    """Return how many models and how many single kernels a stack was fitted to; nothing of what is none."""
+    kernels = sum(name.endswith(KERNEL) for name in stack.fitted_on)
+    found = {"model": len(stack.fitted_on) - kernels, "kernel": kernels}
+    return [f"{n} {what}{'s' if n > 1 else ''}" for what, n in found.items() if n]
 
 
 def memory_sentence(fit: MemoryFit, unknown_because: Sequence[str]) -> str:
     """Say what is taken of the device's memory, and whether it fits."""
     ram = UNKNOWN if fit.estimated_ram_bytes is None else f"{fit.estimated_ram_bytes:,}"
-    found = {True: "it fits", False: f"it does not fit: {too_much(fit)}", None: "whether it fits is unknown"}
     said = (
         f"Memory: {fit.flash_bytes:,} of {fit.device_flash_bytes:,} bytes of flash, {ram} of "
-        f"{fit.device_ram_bytes:,} bytes of RAM; {found[fit.fits]}. Program, kernels and stack come on top."
+        f"{fit.device_ram_bytes:,} bytes of RAM; {fit.verdict}. Program, kernels and stack come on top."
     )
     return " ".join([said, *(f"RAM unknown: {reason}" for reason in unknown_because)])
-
-
-def too_much(fit: MemoryFit) -> str:
-    """Say by how much memory is exceeded."""
-    missing = {"flash": fit.missing_flash_bytes, "RAM": fit.missing_ram_bytes}
-    return " and ".join(f"{bytes_:,} bytes of {what} too many" for what, bytes_ in missing.items() if bytes_)
 
 
 def fit_facts(estimate: ModelEstimate | BundleEstimate) -> dict[str, Any]:
@@ -141,17 +153,8 @@ def fit_facts(estimate: ModelEstimate | BundleEstimate) -> dict[str, Any]:
         "missing_flash_bytes": fit.missing_flash_bytes,
         "missing_ram_bytes": fit.missing_ram_bytes,
         "fits": fit.fits,
+        "unknown_because": list(memory.unknown_because),
     }
-    if isinstance(estimate, BundleEstimate):
-        return facts | {"plan": memory_facts(estimate.memory)}
-    return facts | {"flash": asdict(estimate.memory.flash), "unknown_because": _unknown(memory)}
-
-
-def unknown_because(estimate: ModelEstimate | BundleEstimate) -> tuple[str, ...]:
-    """Return why the arena is unknown, each reason once; none where it is known."""
-    return _unknown(estimate.memory)
-
-
-def _unknown(memory: Any) -> tuple[str, ...]:
-    found = memory.unknown_because
-    return found if isinstance(found, tuple) else (found,) if found else ()
+    if isinstance(memory, BundleMemory):
+        return facts | {"plan": memory_facts(memory)}
+    return facts | {"flash": asdict(memory.flash)}

@@ -7,10 +7,26 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from mexit_edge.estimate.device import Coefficient, CyclesPer
-from mexit_edge.estimate.latency.rates import QUANTILE, LogRates
+from mexit_edge.estimate.latency.rates import QUANTILE, Floats, LogRates
 from mexit_edge.estimate.latency.terms import TERMS
 
 Range = tuple[float, float]
+
+# A coefficient whose deviation fell below this share of the prior's was moved by the measurements.
+FITTED_SHARE = 0.5
+
+
+def fitted_terms(rates: LogRates, prior: LogRates, asked: Floats) -> set[str]:
+    """Return the terms that measurements on a board tell of: those they ask for, and that they narrowed.
+
+    Args:
+        rates: with the measurements.
+        prior: without them.
+        asked: amounts of what was measured on the board, (measurements, terms).
+    """
+    after, before = (np.sqrt(np.diag(one.covariance)) for one in (rates, prior))
+    told = (after < FITTED_SHARE * before) & asked.any(axis=0)
+    return {term for term, is_told in zip(TERMS, told, strict=True) if is_told}
 
 
 def cycles_per(

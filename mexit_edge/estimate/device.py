@@ -242,24 +242,28 @@ def load_device(name: str) -> Device:
     if name not in device_names():
         raise unknown_name("device", name, device_names())
     file = resources.files("mexit_edge.estimate") / "devices" / f"{name}.toml"
-    return parse_device(file.read_text(encoding="utf-8"))
+    return parse_device(file.read_text(encoding="utf-8"), f"{name}.toml")
 
 
-def parse_device(text: str) -> Device:
+def parse_device(text: str, path: str | None = None) -> Device:
     """Read a device from TOML, for boards of one's own; the package's files show the form.
 
     Args:
         text: the content of a device file.
+        path: of the file, for messages; None where unknown.
 
     Raises:
         InputError: it is no TOML, a key is unknown or missing, or a figure lacks its source.
     """
+    what = "a device file" if path is None else f"the device file `{path}`"
     try:
         return Device.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"a device file must be TOML. Received: {error}.") from error
+        raise InputError(
+            f"{what} must be TOML. Received: {error}. Correct it; `mexit device fit` writes such a file."
+        ) from error
     except ValidationError as error:
         raise InputError(
-            "a device file must follow the schema `mexit_edge.estimate.Device`. "
-            f"Received: {first_violation(error, 'the file')}. Add, remove or correct that key."
+            f"{what} must follow the schema `mexit_edge.estimate.Device`. "
+            f"Received: {first_violation(error, 'the file', Device)}. Add, remove or correct that key."
         ) from error

@@ -11,7 +11,7 @@ from mexit_edge.estimate.latency.workload import Workload, refuse_prices, worklo
 from mexit_edge.estimate.memory.kernels import KernelLibrary
 from mexit_edge.estimate.memory.plan import ModelMemory, bundle_memory, model_memory
 from mexit_edge.estimate.operations import known_sum, operations
-from mexit_edge.estimate.relatives import find_stack
+from mexit_edge.estimate.relatives import core_warning, find_stack
 from mexit_edge.estimate.results import (
     BundleEstimate,
     ExitEstimate,
@@ -61,7 +61,7 @@ def estimate_model(
         library=library,
         operations=costs,
         memory=memory,
-        fit=_fit(board, [memory], memory.estimated_arena_bytes_32bit),
+        fit=_fit(board, library, [memory], memory.estimated_arena_bytes_32bit),
         notes=_notes([asked], board, library),
     )
 
@@ -101,7 +101,8 @@ def estimate_bundle(
             macs=known_sum(cost.macs for cost in costs),
             live_macs=known_sum(cost.live_macs for cost in costs),
             exit=spec.exit,
-            flash_bytes=len(content),
+            file_bytes=len(content),
+            flash_bytes=needed.flash.c_array_bytes,
             arena_bytes=spec.arena_bytes,
             estimated_arena_bytes_32bit=needed.estimated_arena_bytes_32bit,
         )
@@ -119,7 +120,7 @@ def estimate_bundle(
         ),
         operations=counted,
         memory=memory,
-        fit=_fit(board, memory.stages, memory.estimated_32bit.ram_bytes),
+        fit=_fit(board, library, memory.stages, memory.estimated_32bit.ram_bytes),
         notes=(
             *_notes(asked, board, library),
             "Not priced: the exit rule, quantizing the window and copying boundary tensors.",
@@ -133,11 +134,16 @@ def _kernels(library: Stack) -> KernelLibrary:
     return "cmsis-nn" if "cmsis-nn" in library.family else "reference"
 
 
-def _fit(board: Device, models: Sequence[ModelMemory], ram_bytes: int | None) -> MemoryFit:
+def _plans_as_tflm(library: Stack) -> bool:
+    """Tell whether the arena is TFLM's: other runtimes plan memory of their own."""
+    return library.family.startswith(("tflm", "esp-nn"))
+
+
+def _fit(board: Device, library: Stack, models: Sequence[ModelMemory], ram_bytes: int | None) -> MemoryFit:
     return MemoryFit(
         flash_bytes=sum(model.flash.c_array_bytes for model in models),
         device_flash_bytes=int(board.flash_bytes.value),
-        estimated_ram_bytes=ram_bytes,
+        estimated_ram_bytes=ram_bytes if _plans_as_tflm(library) else None,
         device_ram_bytes=int(board.ram_bytes.value),
     )
 
@@ -151,6 +157,7 @@ def _up_to(
         macs=_sum([stage.macs for stage in stages]),
         live_macs=_sum([stage.live_macs for stage in stages]),
         exit=stages[-1].exit,
+        file_bytes=sum(stage.file_bytes for stage in stages),
         flash_bytes=sum(stage.flash_bytes for stage in stages),
         arena_bytes=_largest([stage.arena_bytes for stage in stages]),
         estimated_arena_bytes_32bit=_largest([stage.estimated_arena_bytes_32bit for stage in stages]),
@@ -169,6 +176,12 @@ def _notes(asked: Sequence[Workload], board: Device, library: Stack) -> tuple[st
         notes.append(
             f"Extrapolated: {library.name} was never measured on {board.name}; its figures come from other "
             "boards and libraries, and the interval says how far these differ."
+        )
+    if library not in board.stacks and (warning := core_warning(library.family, board.core)):
+        notes.append(warning)
+    if not _plans_as_tflm(library):
+        notes.append(
+            f"Unknown: the RAM that {library.name} needs. The arenas are those that TFLM would need."
         )
     if board.power_mw(library) is None:
         notes.append(f"Not priced: energy, the active power of {board.name} is unknown.")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from functools import cache
 from importlib import resources
 
 from pydantic import ValidationError
 
-from mexit_edge.errors import InputError, RunError, first_violation, unknown_name
+from mexit_edge.errors import InputError, RunError, did_you_mean, first_violation, unknown_name
 from mexit_edge.estimate.device import Device, Spec, Stack, Text
+
+# Vendors and families that may be left out of a core's name.
+_FAMILY_WORDS = re.compile(r"^(arm)?(cortex|xtensa|andescore)?")
+# Every published Cortex-M4 has the floating-point unit, and int8 kernels do not use it.
+_SAME_CORES = {"m4": "m4f"}
 
 
 class Relative(Spec):
@@ -36,20 +42,72 @@ def relatives() -> tuple[Relative, ...]:
         raise RunError(f"relatives.toml must be whole. Received: {first_violation(error, 'it')}.") from error
 
 
-def relative_stack(family: str, core: str) -> Stack:
+def known_cores(family: str | None = None) -> tuple[str, ...]:
+    """Return the cores that there are figures for, sorted.
+
+    Args:
+        family: of kernel libraries; any of them if None.
+    """
+    families = {one.stack.family for one in relatives()} if family is None else {family}
+    found = {core for known in families for core in _by_core(known)}
+    return tuple(sorted(core for core in found if core is not None))
+
+
+@cache
+def _by_core(family: str) -> dict[str | None, Relative]:
+    """Return what is known of a family, by core; of all cores under None."""
+    return {one.core: one for one in relatives() if one.stack.family == family}
+
+
+def find_core(name: str) -> str | None:
+    """Return the known core that goes by a name; None where there is none.
+
+    Letter case and punctuation do not count, and vendor and family may be left out: ``"m4"``, ``"M4F"`` and
+    ``"cortex-m4"`` are a Cortex-M4F, ``"LX6"`` is a Xtensa LX6.
+    """
+    return {_core_key(known): known for known in known_cores()}.get(_core_key(name))
+
+
+def _core_key(name: str) -> str:
+    letters = re.sub(r"[^a-z0-9+]", "", name.casefold()).replace("plus", "+")
+    short = _FAMILY_WORDS.sub("", letters)
+    return _SAME_CORES.get(short, short)
+
+
+def relative(family: str, core: str) -> Relative:
     """Return what is known of a family of kernel libraries on a core, on a board never measured.
 
     Args:
         family: of kernel libraries.
-        core: of the processor; one without data gets the figures for any core.
+        core: of the processor, see `find_core`; one without data gets the figures for all cores.
 
     Raises:
         InputError: the family is unknown.
     """
-    of_family = {one.core: one.stack for one in relatives() if one.stack.family == family}
-    if not of_family:
+    by_core = _by_core(family)
+    if not by_core:
         raise unknown_name("stack", family, {one.stack.family for one in relatives()})
-    return of_family.get(core, of_family[None])
+    return by_core.get(find_core(core), by_core[None])
+
+
+def relative_stack(family: str, core: str) -> Stack:
+    """Return the stack of `relative`."""
+    return relative(family, core).stack
+
+
+def core_warning(family: str, core: str) -> str | None:
+    """Say that figures are those of all cores; None where they are those of the core.
+
+    Raises:
+        InputError: the family is unknown.
+    """
+    if relative(family, core).core is not None:
+        return None
+    known = known_cores(family)
+    return (
+        f"No published figures for core {core!r} with {family}: those of all cores are taken. "
+        f"Known cores: {', '.join(known)}.{'' if find_core(core) else did_you_mean(core, known)}"
+    )
 
 
 def find_stack(device: Device, name: str | None, *, extrapolate: bool) -> Stack:

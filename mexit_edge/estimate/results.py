@@ -46,12 +46,14 @@ class StageEstimate(Cost):
 
     Args:
         exit: name of the exit that the stage ends in.
-        flash_bytes: size of the stage's file.
+        file_bytes: size of the stage's file as it is.
+        flash_bytes: stored on the device (`FlashBytes.c_array_bytes`).
         arena_bytes: as TFLM reports it on a 64-bit host, None where unknown.
         estimated_arena_bytes_32bit: of a 32-bit microcontroller, None where unknown.
     """
 
     exit: str
+    file_bytes: int
     flash_bytes: int
     arena_bytes: int | None
     estimated_arena_bytes_32bit: int | None = None
@@ -61,7 +63,7 @@ class StageEstimate(Cost):
 class ExitEstimate(StageEstimate):
     """What a window costs that leaves at this exit: all stages up to it, whose arenas share one block.
 
-    Sizes of files are summed, arenas are the largest of the stages.
+    Sizes of files and of flash are summed, arenas are the largest of the stages.
     """
 
 
@@ -80,6 +82,21 @@ class MemoryFit:
     device_flash_bytes: int
     estimated_ram_bytes: int | None
     device_ram_bytes: int
+
+    @property
+    def too_much(self) -> str:
+        """By how much memory is exceeded, in words; "" where it is not."""
+        missing = {"flash": self.missing_flash_bytes, "RAM": self.missing_ram_bytes}
+        return " and ".join(
+            f"{bytes_:,} bytes of {what} too many" for what, bytes_ in missing.items() if bytes_
+        )
+
+    @property
+    def verdict(self) -> str:
+        """Whether it fits, and by how many bytes it does not, in words."""
+        if self.fits is None:
+            return "whether it fits is unknown"
+        return "it fits" if self.fits else f"it does not fit: {self.too_much}"
 
     @property
     def missing_flash_bytes(self) -> int:
@@ -145,7 +162,8 @@ class ModelEstimate(OnDevice, Cost):
             {
                 "what": "model",
                 **_row(self),
-                "flash_bytes": self.memory.flash.file_bytes,
+                "file_bytes": self.memory.flash.file_bytes,
+                "flash_bytes": self.memory.flash.c_array_bytes,
                 "estimated_arena_bytes_32bit": self.memory.estimated_arena_bytes_32bit,
             }
         ]
@@ -197,10 +215,14 @@ class BundleEstimate(OnDevice):
         if len(shares) != len(self.exits):
             raise InputError(
                 f"`exit_shares` needs one share per exit ({len(self.exits)}: "
-                f"{', '.join(one.exit for one in self.exits)}). Received: {shares}."
+                f"{', '.join(one.exit for one in self.exits)}). Received: {shares}. Give the share "
+                "of windows that leaves at each, in this order."
             )
         if not all(share >= 0 for share in shares) or not math.isclose(sum(shares), 1, abs_tol=1e-6):
-            raise InputError(f"`exit_shares` must be at least 0 with sum 1. Received: {shares}.")
+            raise InputError(
+                f"`exit_shares` must be at least 0 with sum 1. Received: {shares}, with sum "
+                f"{sum(shares):.6g}. Divide the windows that leave at each by all windows."
+            )
         return shares
 
     def rows(self, exit_shares: Sequence[float] | None = None) -> list[dict[str, Any]]:
@@ -215,6 +237,7 @@ class BundleEstimate(OnDevice):
                 "what": what,
                 "exit": one.exit,
                 **_row(one),
+                "file_bytes": one.file_bytes,
                 "flash_bytes": one.flash_bytes,
                 "estimated_arena_bytes_32bit": one.estimated_arena_bytes_32bit,
             }

@@ -13,6 +13,7 @@ import numpy as np
 
 from mexit_edge.errors import InputError
 from mexit_edge.estimate import BundleEstimate, Estimate, ModelEstimate
+from mexit_edge.estimate.latency.rates import LEVEL
 from mexit_edge.estimate.latency.terms import TERMS
 from mexit_edge.report import canvas, theme
 
@@ -69,7 +70,7 @@ def stage_figure(estimate: BundleEstimate, ax: Axes | None = None) -> Axes:
         ecolor=canvas.load_matplotlib().rcParams["axes.labelcolor"],
         elinewidth=1.2,
         capsize=3,
-        label="90 % interval",
+        label=f"{100 * LEVEL:.0f} % interval",
     )
     ax.set_yticks(rows, [one.exit for one in estimate.exits])
     ax.set_xlabel("estimated latency of a window that leaves there (ms)")
@@ -128,7 +129,7 @@ def estimate_picture(estimate: BundleEstimate | ModelEstimate, kind: Literal["pn
     if kind == "svg":
         return theme.svg(draw)
     content = io.BytesIO()
-    with canvas.load_matplotlib().rc_context(theme._rc(theme.LIGHT)):
+    with canvas.load_matplotlib().rc_context(theme.rc(theme.LIGHT)):
         figure: Any = draw().figure
         figure.savefig(content, format="png", dpi=PNG_DPI, facecolor=theme.LIGHT.surface)
     return content.getvalue()
@@ -158,10 +159,9 @@ def _colours() -> list[Any]:
 
 def _known(figure: Estimate | None, estimate: BundleEstimate | ModelEstimate) -> Estimate:
     if figure is None:
-        said = [note for note in estimate.notes if note.startswith("Unknown")]
+        said = [note for note in estimate.notes if note.startswith("Unknown: the cycles")]
         raise InputError(
-            "`estimate` must have known cycles for a figure. "
-            f"Received: unknown ones. {' '.join(said) or 'Price the unknown operators: `prices`.'}"
+            f"`estimate` must have known cycles for a figure. Received: unknown ones. {' '.join(said)}"
         )
     return figure
 

@@ -24,7 +24,7 @@ from mexit_edge.report.words import (
 
 if TYPE_CHECKING:
     from mexit_edge.bundle import Manifest, StageSpec
-    from mexit_edge.estimate import BundleEstimate, MemoryFit
+    from mexit_edge.estimate import BundleEstimate
     from mexit_edge.simulate import Simulation
 
 TOTAL = "total"
@@ -302,17 +302,8 @@ def _memory(estimate: BundleEstimate | None) -> str:
         f"{count(fit.device_flash_bytes)} flash bytes; {count(fit.estimated_ram_bytes)} of "
         f"{count(fit.device_ram_bytes)} RAM bytes, estimated for 32 bits, for one block that the arenas "
         f"share ({count(plan.arena_bytes)} the largest) with the boundaries "
-        f"({count(plan.boundary_bytes)} at most): {_fits(fit)}. "
+        f"({count(plan.boundary_bytes)} at most): {fit.verdict}. "
     )
-
-
-def _fits(fit: MemoryFit) -> str:
-    """Return whether the models fit, and by how many bytes they do not."""
-    if fit.fits is None:
-        return "unknown whether it fits"
-    missing = {"flash": fit.missing_flash_bytes, "RAM": fit.missing_ram_bytes}
-    lacks = [f"{count(lacking)} {kind} bytes" for kind, lacking in missing.items() if lacking]
-    return f"does not fit, {' and '.join(lacks)} are missing" if lacks else "fits"
 
 
 def _boundary(stage: StageSpec) -> str:

@@ -96,7 +96,7 @@ def svg(draw: Callable[[], Axes], scheme: Scheme = LIGHT, *, surface: bool = Tru
     """
     matplotlib = load_matplotlib()
     content = io.BytesIO()
-    with matplotlib.rc_context(_rc(scheme)):
+    with matplotlib.rc_context(rc(scheme)):
         # No date and a fixed salt: the same results give the same page, byte for byte.
         figure: Any = draw().figure
         figure.savefig(
@@ -113,7 +113,8 @@ def _data_uri(draw: Callable[[], Axes], scheme: Scheme) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
 
 
-def _rc(scheme: Scheme) -> dict[str, Any]:
+def rc(scheme: Scheme) -> dict[str, Any]:
+    """Return matplotlib's rcParams for a scheme."""
     from cycler import cycler
 
     return {

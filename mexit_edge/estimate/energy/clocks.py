@@ -56,19 +56,22 @@ class ClockChoice:
     more_than_own_uj: Difference | None
 
 
-def clock_choices(cycles: Estimate, device: Device, stack: Stack, period: Period) -> tuple[ClockChoice, ...]:
+def clock_choices(
+    cycles: Estimate, device: Device, stack: Stack, period: Period, longest: Estimate | None = None
+) -> tuple[ClockChoice, ...]:
     """Estimate a period at the device's own clock and at every other one it runs at, from slow to fast.
 
-    A clock is a choice if the latency fits into the period up to the high end of its interval; the device's
-    own clock always is. The active power at a clock f is static + (active - static) * f / f0. Where the
-    static power is unknown, it lies between 0 and the idle power, which contains it.
+    A clock is a choice if the longest inference fits into the period up to the high end of its interval; the
+    device's own clock always is. The active power at a clock f is static + (active - static) * f / f0. Where
+    the static power is unknown, it lies between 0 and the idle power, which contains it.
 
     Cycles, the power of the rest and the time to wake up are taken as the same at every clock, and so is the
     voltage of the core. In truth slower clocks need fewer wait states of the flash, hence fewer cycles, and
     many processors lower the core's voltage for them: slower clocks are not dearer than said here.
 
     Args:
-        cycles: of the period's inference.
+        cycles: of the period's inference, or of its mean over windows.
+        longest: cycles of the longest inference there is, where `cycles` is a mean; `cycles` itself if None.
         device: the device.
         stack: the kernel library.
         period: the period.
@@ -85,9 +88,9 @@ def clock_choices(cycles: Estimate, device: Device, stack: Stack, period: Period
     static = static_power_mw(device, period.supply_v)
     choices = []
     for clock in sorted({own_mhz, *device.clock_choices_mhz}):
-        latency = cycles.times(1e-3 / clock)
-        if clock != own_mhz and not _surely_fits(latency, device, period):
+        if clock != own_mhz and not _surely_fits((longest or cycles).times(1e-3 / clock), device, period):
             continue
+        latency = cycles.times(1e-3 / clock)
         power = active if clock == own_mhz else _active_at(clock / own_mhz, active, static)
         choices.append(
             ClockChoice(
@@ -99,6 +102,14 @@ def clock_choices(cycles: Estimate, device: Device, stack: Stack, period: Period
             )
         )
     return tuple(choices)
+
+
+def clock_notes(device: Device) -> tuple[str, ...]:
+    """Say what a comparison of clocks takes for granted."""
+    same = "Taken as the same at every clock: the power of the rest, and the cycles."
+    if device.static_power_mw is not None or device.idle_power_mw is None:
+        return (same,)
+    return (same, "The static power is unknown: taken to lie between 0 and the idle power.")
 
 
 def cheapest_clock(choices: Sequence[ClockChoice]) -> float | None:
@@ -117,6 +128,19 @@ def cheapest_clock(choices: Sequence[ClockChoice]) -> float | None:
     if all(more.low >= 0 for _, more in known):
         return next((choice.clock_mhz for choice, _ in known if choice.is_own), None)
     return None
+
+
+def may_be_as_cheap(choices: Sequence[ClockChoice]) -> bool:
+    """Tell whether another clock may cost exactly as much as `cheapest_clock`, at an end of the interval.
+
+    Args:
+        choices: of `clock_choices`.
+    """
+    cheapest = cheapest_clock(choices)
+    known = [(choice, choice.more_than_own_uj) for choice in choices if choice.more_than_own_uj is not None]
+    if any(choice.is_own and choice.clock_mhz == cheapest for choice, _ in known):
+        return any(more.low <= 0 for choice, more in known if not choice.is_own)
+    return any(more.high >= 0 for choice, more in known if choice.clock_mhz == cheapest)
 
 
 def _surely_fits(latency_ms: Estimate, device: Device, period: Period) -> bool:

@@ -20,6 +20,8 @@ BATTERY_NOTE = (
     "Battery life counts the nominal capacity in full: no self-discharge, ageing or limit on peak current."
 )
 
+# A primary lithium cell, and a lithium polymer cell, which supplies above the former's voltage need.
+_COIN_CELL_V, _LITHIUM_POLYMER_V = 3.0, 3.7
 _SECONDS_PER_HOUR = 3600
 _HOURS_PER_DAY = 24
 
@@ -170,31 +172,55 @@ def energy_at_power(
     )
 
 
-def battery_life_days(energy: PeriodEnergy, battery_mah: float, battery_v: float = 3.0) -> Estimate | None:
+def default_battery_v(supply_v: float) -> float:
+    """Return the nominal voltage of the battery that a supply is taken to come from, where none is given.
+
+    Args:
+        supply_v: of the processor. Up to 3.0 V a lithium coin cell has it, above that a lithium polymer cell
+            of 3.7 V is taken.
+    """
+    return _COIN_CELL_V if supply_v <= _COIN_CELL_V else _LITHIUM_POLYMER_V
+
+
+def check_battery(battery_mah: float, battery_v: float | None = None) -> None:
+    """Refuse a battery that is none; arguments and errors are those of `battery_life_days`."""
+    _check_positive("battery_mah", battery_mah, "Give the capacity printed on the battery.")
+    if battery_v is not None:
+        _check_positive("battery_v", battery_v, "Give the voltage printed on the battery.")
+
+
+def battery_life_days(
+    energy: PeriodEnergy, battery_mah: float, battery_v: float | None = None
+) -> Estimate | None:
     """Return how long a battery lasts, in days; `BATTERY_NOTE` says what that leaves out.
 
-    Behind an LDO regulator the current counts, which is the mean power over the supply that it holds at: the
-    battery's voltage drops out. An SMPS draws the same power at any voltage, so the battery's energy counts.
-    The sensor is taken to hang on the same regulator.
+    Behind an LDO regulator the current counts, which is the mean power over the supply that it holds at: what
+    the battery has above that becomes heat. An SMPS draws the same power at any voltage, so the battery's
+    energy counts. The sensor is taken to hang on the same regulator.
 
     Args:
         energy: of a period.
         battery_mah: nominal capacity.
-        battery_v: nominal voltage: 3.0 of a lithium coin cell, 3.7 of a lithium polymer cell.
+        battery_v: nominal voltage; None for `default_battery_v` of the supply that the energy holds at.
 
     Returns:
         None where the total energy is unknown, or where the regulator is and `battery_v` is not the supply
         that the energy holds at.
 
     Raises:
-        InputError: capacity or voltage is not above 0.
+        InputError: capacity or voltage is not above 0, or an LDO regulator would have to raise the voltage.
     """
-    _check_positive("battery_mah", battery_mah, "Give the capacity printed on the battery.")
-    _check_positive("battery_v", battery_v, "Give the voltage printed on the battery.")
+    check_battery(battery_mah, battery_v)
+    volt = default_battery_v(energy.supply_v) if battery_v is None else battery_v
+    if energy.regulator == "LDO" and volt < energy.supply_v:
+        raise InputError(
+            f"`battery_v` must be at least `supply_v`, {energy.supply_v:g} V: an LDO regulator only lowers a "
+            f"voltage. Received: {volt:g} V. Give a higher `battery_v` or a lower `supply_v`."
+        )
     power = energy.estimated_mean_power_mw
-    if power is None or (energy.regulator is None and battery_v != energy.supply_v):
+    if power is None or (energy.regulator is None and volt != energy.supply_v):
         return None
-    capacity_mwh = battery_mah * (energy.supply_v if energy.regulator == "LDO" else battery_v)
+    capacity_mwh = battery_mah * (energy.supply_v if energy.regulator == "LDO" else volt)
     value, low, high = (
         capacity_mwh / mw / _HOURS_PER_DAY if mw else inf for mw in (power.value, power.high, power.low)
     )

@@ -24,15 +24,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mexit_edge.errors import RunError
 from mexit_edge.estimate.latency.rates import Floats, LogRates, log_cycles
 
 Indices = Sequence[int] | NDArray[np.intp]
 
 GROUPS = ("all", "family", "version", "core", "family_core", "board", "system")
 
-_MOST_STEPS = 30
-_UNDAMPED_STEPS = 8  # Steps that go back and forth are halved from here on.
-_SMALLEST_STEP = 1e-4
+# Steps that go back and forth are halved after a few; boards that share little with others take a hundred.
+_MOST_STEPS = 300
+_UNDAMPED_STEPS = 8
+_UNLIKELY = 1e6
+_SMALLEST_STEP = 1e-3  # Of the log of a rate: a tenth of a percent.
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,11 @@ class Population:
         return float(-0.5 * (fit.residual @ fit.weights + log_determinant + n * np.log(2 * np.pi)))
 
     def _fit(self, known: NDArray[np.intp]) -> _Fit:
-        """Find the most probable theta of every measurement's system."""
+        """Find the most probable theta of every measurement's system.
+
+        Raises:
+            RunError: the steps do not settle.
+        """
         speed = _part(self.spreads.speed, self._shared)
         preference = _part(self.spreads.preference, self._shared)
         error = _part(self.spreads.error, self._shared) * self._same_model
@@ -218,6 +225,11 @@ class Population:
             if np.abs(change).max() < _SMALLEST_STEP:
                 break
             theta = theta + change * (1.0 if step < _UNDAMPED_STEPS else 0.5)
+        else:
+            raise RunError(
+                f"the fit of rates must settle within {_MOST_STEPS} steps. Received: changes of "
+                f"{np.abs(change).max():.2g} in the log of a rate. Choose smaller spreads."
+            )
         return _Fit(known, centre, shares, covariance, known_covariance, residual, weights)
 
 
@@ -270,7 +282,10 @@ def choose_spreads(population: Population, known: Indices, *, steps: int = 25) -
         return Spreads(tuple(speed), tuple(preference), tuple(error))
 
     def cost(logs: Floats) -> float:
-        likelihood = population.with_spreads(spreads(logs)).log_likelihood(known)
+        try:
+            likelihood = population.with_spreads(spreads(logs)).log_likelihood(known)
+        except RunError:
+            return _UNLIKELY
         return 0.5 * float(np.square(logs / 0.7).sum()) - likelihood
 
     found = minimize(cost, np.zeros(len(free)), method="L-BFGS-B", options={"maxiter": steps})

@@ -13,17 +13,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mexit_edge.errors import RunError
 from mexit_edge.estimate.interval import Estimate
 from mexit_edge.estimate.latency.terms import Amounts
 
 Floats = NDArray[np.float64]
 
-# Intervals are central 90 % intervals. What boards share was learned from ten boards, so that 5 % lie above
-# this many standard deviations: Student's t with nine degrees of freedom (1.645 if ten boards told all).
+# Intervals are central ones of this level. What boards share was learned from ten boards: 5 % lie above this
+# many standard deviations by Student's t with nine degrees of freedom (1.645 if ten boards told all).
+LEVEL = 0.9
 QUANTILE = 1.833
 
-_MOST_STEPS = 30
-_UNDAMPED_STEPS = 8
+_MOST_STEPS = 300
+_UNDAMPED_STEPS = 8  # Steps that go back and forth are halved from here on.
 _SMALLEST_STEP = 1e-6
 
 
@@ -61,6 +63,9 @@ class LogRates:
         Args:
             amounts: of every measured model, each another one: their errors count as independent.
             cycles: measured.
+
+        Raises:
+            RunError: the steps do not settle.
         """
         asked, measured = np.asarray(amounts), np.log(np.asarray(cycles, np.float64))
         theta = self.mean
@@ -73,6 +78,11 @@ class LogRates:
             theta = theta + change * (1.0 if step < _UNDAMPED_STEPS else 0.5)
             if np.abs(change).max() < _SMALLEST_STEP:
                 break
+        else:
+            raise RunError(
+                f"the fit of rates must settle within {_MOST_STEPS} steps. Received: changes of "
+                f"{np.abs(change).max():.2g} in the log of a rate. Take out the model that fits least."
+            )
         return LogRates(
             mean=theta,
             covariance=self.covariance - across @ np.linalg.solve(total, across.T),

@@ -26,6 +26,8 @@ from mexit_edge.estimate.operations import OperationCost, unknown_operations
 # up to about twice what the rate of a deep reduction says. Kinds without published latencies get the same
 # factor.
 EXTRAPOLATION_FACTOR = 2.0
+# A rate whose interval is wider than this, end over end, is said to be hardly known: two each way.
+HARDLY_KNOWN = 4.0
 
 
 @dataclass(frozen=True)
@@ -179,18 +181,18 @@ def _notes(costs: Iterable[OperationCost], outside: Sequence[OperationCost], sta
         if cost.kind in STAND_INS:
             yield (
                 f"Extrapolated: {cost.name} at the rate of {STAND_INS[cost.kind]}, for want of published "
-                f"latencies; its part of the interval is a factor of {EXTRAPOLATION_FACTOR:g} wide each way."
+                f"latencies; its cycles may be off by another factor of {EXTRAPOLATION_FACTOR:g} each way."
             )
     unlike = sorted({cost.name for cost in outside if cost.kind not in STAND_INS})
     if unlike:
         yield (
             f"Extrapolated: layers of {', '.join(unlike)} have fewer or more multiply-accumulates per output "
-            f"than those the rates were fitted on; their part of the interval is a factor of "
-            f"{EXTRAPOLATION_FACTOR:g} wide each way."
+            f"than those the rates were fitted on; their cycles may be off by another "
+            f"factor of {EXTRAPOLATION_FACTOR:g} each way."
         )
     by_work = sorted({cost.name for cost in costs if cost.work})
     element = stack.cycles_per.element
-    if by_work and element.status == "extrapolated":
+    if by_work and element.high > HARDLY_KNOWN * element.low:
         yield (
             f"Hardly known: {', '.join(by_work)} at {element.value:.3g} cycles per element "
             f"({element.low:.3g} to {element.high:.3g})."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 ALIGNMENT = 16  # bytes; what TFLM asks of an arena and of every tensor in it
@@ -42,9 +44,11 @@ def first_fit(spans: Sequence[Span]) -> list[int]:
         One offset per span, a multiple of 16.
     """
     placed: list[tuple[int, Span]] = []
+    offsets = []
     for span in spans:
-        placed.append((_lowest(span, placed), span))
-    return [offset for offset, _ in placed]
+        offsets.append(_lowest(span, placed))
+        insort(placed, (offsets[-1], span))
+    return offsets
 
 
 def tight_fit(spans: Sequence[Span]) -> list[int]:
@@ -69,14 +73,18 @@ def tight_fit(spans: Sequence[Span]) -> list[int]:
 
 def most_in_use(spans: Sequence[Span]) -> int:
     """Return the most bytes in use at one step, below which no plan can be."""
-    return max(
-        (sum(one.bytes for one in spans if one.first <= at.first <= one.last) for at in spans), default=0
-    )
+    # A buffer is still in use at its last step: what begins there comes before what ends.
+    begins = [(one.first, 0, one.bytes) for one in spans]
+    ends = [(one.last, 1, -one.bytes) for one in spans]
+    return max(accumulate(size for _, _, size in sorted(begins + ends)), default=0)
 
 
 def _lowest(span: Span, placed: Sequence[tuple[int, Span]]) -> int:
+    """Return the lowest free offset; those placed are sorted by theirs."""
     offset = 0
-    for start, other in sorted((start, other) for start, other in placed if other.meets(span)):
+    for start, other in placed:
+        if not other.meets(span):
+            continue
         if offset + span.bytes <= start:
             break
         offset = max(offset, aligned(start + other.bytes))
@@ -89,7 +97,7 @@ def _smaller(spans: Sequence[Span], offsets: dict[int, int], limit: int) -> dict
         return offsets
     best = None
     for index in set(range(len(spans))) - set(offsets):
-        offset = _lowest(spans[index], [(start, spans[other]) for other, start in offsets.items()])
+        offset = _lowest(spans[index], sorted((start, spans[other]) for other, start in offsets.items()))
         if offset + spans[index].bytes >= limit:
             continue
         found = _smaller(spans, offsets | {index: offset}, limit)

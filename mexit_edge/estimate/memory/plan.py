@@ -46,13 +46,13 @@ class ModelMemory:
         flash: bytes of flash.
         activations: the head of its arena; None where unknown.
         estimated_arena_bytes_32bit: the whole arena (`estimate_arena_bytes_32bit`); None where unknown.
-        unknown_because: why they are unknown, None where they are not.
+        unknown_because: why they are unknown; none where they are not.
     """
 
     flash: FlashBytes
     activations: ActivationPlan | None
     estimated_arena_bytes_32bit: int | None
-    unknown_because: str | None = None
+    unknown_because: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,7 @@ class BundleMemory:
     @property
     def unknown_because(self) -> tuple[str, ...]:
         """Why the estimate is unknown, each reason once."""
-        reasons = (stage.unknown_because for stage in self.stages)
-        return tuple(dict.fromkeys(reason for reason in reasons if reason is not None))
+        return tuple(dict.fromkeys(reason for stage in self.stages for reason in stage.unknown_because))
 
 
 def bundle_memory(bundle: Bundle, kernels: KernelLibrary = "reference") -> BundleMemory:
@@ -167,7 +166,7 @@ def model_memory(
         plan = plan_activations(graph, kernels)
         arena = estimate_arena_bytes_32bit(graph, plan)
     except InputError as error:
-        return ModelMemory(flash_bytes(content, graph), None, None, str(error))
+        return ModelMemory(flash_bytes(content, graph), None, None, (str(error),))
     return ModelMemory(flash_bytes(content, graph), plan, arena)
 
 

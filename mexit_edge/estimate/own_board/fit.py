@@ -9,27 +9,34 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from pydantic import ValidationError
 
 from mexit_edge.errors import InputError, first_violation
-from mexit_edge.estimate.coefficients import Range, cycles_per, rounded
+from mexit_edge.estimate.coefficients import Range, cycles_per, fitted_terms, rounded
 from mexit_edge.estimate.device import CyclesPer, Device, Figure, Stack
 from mexit_edge.estimate.interval import Estimate
-from mexit_edge.estimate.latency.rates import QUANTILE, Floats, LogRates, log_cycles
-from mexit_edge.estimate.latency.terms import MAC_TERMS, TERMS, Amounts
+from mexit_edge.estimate.latency.rates import QUANTILE, Floats, LogRates
+from mexit_edge.estimate.latency.terms import MAC_TERMS, Amounts
 from mexit_edge.estimate.latency.workload import workload
 from mexit_edge.estimate.own_board.measured_cycles import MeasuredCycles, of_any_speed
-from mexit_edge.estimate.own_board.measurements import CONTRADICTION, MeasuredModel
+from mexit_edge.estimate.own_board.measurements import MeasuredModel
+from mexit_edge.estimate.own_board.plausible import plausibility
 
-# A coefficient whose deviation fell below this share of the prior's was moved by the measurements.
-FITTED_SHARE = 0.8
 # Of the log power of models on one board: mean error 3.5 % of a constant power over the 27 systems with
 # published energy (MLPerf Tiny v0.5 to v1.1), times the root of pi / 2 for a standard deviation. It counts as
 # much as two models.
 POWER_DEVIATION = 0.044
 POWER_WEIGHT = 2
+# Of a board -> the option that states it.
+_FIGURES = {
+    "clock_mhz": "--clock-mhz",
+    "flash_bytes": "--flash-kib",
+    "ram_bytes": "--ram-kib",
+    "supply_v": "--supply-v",
+}
 
 
 @dataclass(frozen=True)
@@ -58,10 +65,13 @@ class Board:
     supply_v: float
 
     def __post_init__(self) -> None:
-        for field in ("clock_mhz", "flash_bytes", "ram_bytes", "supply_v"):
+        for field, option in _FIGURES.items():
             value = getattr(self, field)
             if not (math.isfinite(value) and value > 0):
-                raise InputError(f"`{field}` must be a number above 0. Received: {value}.")
+                raise InputError(
+                    f"`{field}` must be a number above 0. Received: {value}. State what the board has "
+                    f"(`{option}`)."
+                )
 
 
 @dataclass(frozen=True)
@@ -72,13 +82,15 @@ class ModelFit:
         model: its name.
         measured_ms: measured latency.
         estimated_ms: by the fit to all models.
-        left_out_ms: by a fit to the other models alone.
+        left_out_ms: by a fit to the other models alone; None where there are none.
+        contradicts: whether it is more than 3 times off from what the others let expect.
     """
 
     model: str
     measured_ms: float
     estimated_ms: Estimate
-    left_out_ms: Estimate
+    left_out_ms: Estimate | None
+    contradicts: bool
 
     @property
     def error_percent(self) -> float:
@@ -86,8 +98,10 @@ class ModelFit:
         return 100 * (self.estimated_ms.value / self.measured_ms - 1)
 
     @property
-    def left_out_error_percent(self) -> float:
-        """Of the fit to the other models; above 0 where it estimates too much."""
+    def left_out_error_percent(self) -> float | None:
+        """Of the fit to the other models; above 0 where it estimates too much, None where there are none."""
+        if self.left_out_ms is None:
+            return None
         return 100 * (self.left_out_ms.value / self.measured_ms - 1)
 
 
@@ -99,11 +113,20 @@ class Fitted:
         device: the device.
         models: how well it estimates the measured models, in their order.
         times_expected: geometric mean over them of measured latency by what other boards let expect.
+        warnings: a sentence on everything that is doubtful of the measurements.
     """
 
     device: Device
     models: tuple[ModelFit, ...]
     times_expected: float
+    warnings: tuple[str, ...]
+
+    @property
+    def mean_left_out_error_percent(self) -> float | None:
+        """Mean over the models, without regard to the sign; None for a single model."""
+        errors = [one.left_out_error_percent for one in self.models]
+        known = [abs(error) for error in errors if error is not None]
+        return fmean(known) if known else None
 
     @property
     def half_width_percent(self) -> float:
@@ -113,7 +136,14 @@ class Fitted:
 
 
 def fit_device(
-    measured: Sequence[MeasuredModel], board: Board, prior: Stack, *, version: str, source: str, date: str
+    measured: Sequence[MeasuredModel],
+    board: Board,
+    prior: Stack,
+    *,
+    version: str,
+    source: str,
+    date: str,
+    keep_contradictions: bool = False,
 ) -> Fitted:
     """Fit a device to measured models.
 
@@ -124,20 +154,23 @@ def fit_device(
         version: of the kernel library.
         source: where the measurements are, for the device file.
         date: of the measurements, YYYY-MM or YYYY-MM-DD.
+        keep_contradictions: warn of measurements that cannot be right, instead of refusing them.
 
     Raises:
         InputError: a model holds an operator without a rule or computes on another type than the library's
-            figures hold for; a measurement contradicts the others by more than 3 times; or the device file
-            cannot say this (a name with spaces).
+            figures hold for; a measurement contradicts the others by more than 3 times, or all together other
+            boards by more than 30 times; or the device file cannot say this (a name with spaces).
     """
     cycles = MeasuredCycles(
         np.array([_amounts(model, prior) for model in measured]),
         np.array([model.cycles for model in measured]),
     )
     known = of_any_speed(prior.cycles_per.log_rates)
-    _refuse_contradiction(measured, board, cycles, known)
-    known = cycles.likeliest(known)
-    words = f"Fit to {len(measured)} models measured on this board ({date}, {source}), prior: {prior.source}"
+    found = plausibility(measured, cycles, prior, known, keep=keep_contradictions)
+    strayed = cycles.likeliest(known)
+    words = (
+        f"Fit to {counted(len(measured))} measured on this board ({date}, {source}), prior: {prior.source}"
+    )
     try:
         stack = Stack(
             name=prior.family,
@@ -148,7 +181,7 @@ def fit_device(
             source=words,
             date=date,
             fitted_on=tuple(model.name for model in measured),
-            cycles_per=_coefficients(cycles.rates(known), prior.cycles_per, measured, cycles.asked),
+            cycles_per=_coefficients(cycles.rates(strayed), prior.cycles_per, measured, cycles.asked),
             active_power_mw=_power(measured, source, date),
         )
         device = Device(
@@ -166,12 +199,24 @@ def fit_device(
             "a device must follow the schema `mexit_edge.estimate.Device`. "
             f"Received: {first_violation(error, 'the device')}. Correct it."
         ) from error
-    expected, _ = log_cycles(known.mean, cycles.asked)
-    return Fitted(
-        device=device,
-        models=_model_fits(measured, board, stack.cycles_per.log_rates, cycles, known),
-        times_expected=float(np.exp(np.mean(np.log(cycles.cycles) - expected))),
+    left_out = cycles.left_out(known)
+    ms_per_cycle = 1 / board.clock_mhz / 1e3
+    models = tuple(
+        ModelFit(
+            model=model.name,
+            measured_ms=model.latency_ms,
+            estimated_ms=stack.cycles_per.log_rates.cycles(asked).times(ms_per_cycle),
+            left_out_ms=None if by_others is None else by_others.times(ms_per_cycle),
+            contradicts=place in found.contradicting,
+        )
+        for place, (model, asked, by_others) in enumerate(zip(measured, cycles.asked, left_out, strict=True))
     )
+    return Fitted(device, models, found.times_expected, found.warnings)
+
+
+def counted(models: int, which: str = "") -> str:
+    """Return how many models there are, such as `3 measured models`."""
+    return f"{models} {which}model{'' if models == 1 else 's'}"
 
 
 def _amounts(model: MeasuredModel, prior: Stack) -> Amounts:
@@ -184,48 +229,12 @@ def _amounts(model: MeasuredModel, prior: Stack) -> Amounts:
     return asked.amounts
 
 
-def _refuse_contradiction(
-    measured: Sequence[MeasuredModel], board: Board, cycles: MeasuredCycles, prior: LogRates
-) -> None:
-    found = cycles.contradiction(prior, CONTRADICTION)
-    if found is None:
-        return
-    model, expected = measured[found[0]], found[1].times(1 / board.clock_mhz / 1e3)
-    raise InputError(
-        f"`measurements` must not contradict each other by more than {CONTRADICTION:g} times. Received: "
-        f"{model.latency_ms:.4g} ms for {model.name} (line {', '.join(map(str, model.lines))}), where the "
-        f"others let expect {expected.value:.4g} ms ({expected.low:.4g} to {expected.high:.4g}). Check its "
-        "unit and measure it again, or take it out."
-    )
-
-
-def _model_fits(
-    measured: Sequence[MeasuredModel], board: Board, rates: LogRates, cycles: MeasuredCycles, prior: LogRates
-) -> tuple[ModelFit, ...]:
-    ms_per_cycle = 1 / board.clock_mhz / 1e3
-    return tuple(
-        ModelFit(
-            model=model.name,
-            measured_ms=model.latency_ms,
-            estimated_ms=rates.cycles(asked).times(ms_per_cycle),
-            left_out_ms=left_out.times(ms_per_cycle),
-        )
-        for model, asked, left_out in zip(measured, cycles.asked, cycles.left_out(prior), strict=True)
-    )
-
-
 def _coefficients(
     rates: LogRates, published: CyclesPer, measured: Sequence[MeasuredModel], asked: Floats
 ) -> CyclesPer:
-    moved = _deviations(rates) < FITTED_SHARE * _deviations(published.log_rates)
-    # What no model asks for was not measured, even where the others tell how fast the board is.
-    fitted = {term for place, term in enumerate(TERMS) if moved[place] and asked[:, place].any()}
+    fitted = fitted_terms(rates, published.log_rates, asked)
     ranges = {term: published.term(term).macs_per_output for term in MAC_TERMS}
     return cycles_per(rates, fitted, _widened(ranges, measured))
-
-
-def _deviations(rates: LogRates) -> Floats:
-    return np.sqrt(np.diag(rates.covariance))
 
 
 def _widened(
@@ -242,17 +251,10 @@ def _widened(
 
 def _power(measured: Sequence[MeasuredModel], source: str, date: str) -> Figure | None:
     """Return the power while inferring: one for all models, as uncertain as they differ."""
-    powers = {one: one.energy_uj / one.latency_ms for one in measured if one.energy_uj is not None}
+    powers = [model.power_mw for model in measured if model.power_mw is not None]
     if not powers:
         return None
-    weak, strong = (choose(powers, key=powers.__getitem__) for choose in (min, max))
-    if powers[strong] > CONTRADICTION * powers[weak]:
-        raise InputError(
-            f"`energy_uj` must not contradict itself by more than {CONTRADICTION:g} times. Received: "
-            f"{powers[weak]:.4g} mW for {weak.name} (line {weak.lines[0]}) and {powers[strong]:.4g} mW for "
-            f"{strong.name} (line {strong.lines[0]}). Check the unit and measure again."
-        )
-    logs = np.log(list(powers.values()))
+    logs = np.log(powers)
     squares = POWER_WEIGHT * POWER_DEVIATION**2 + float(np.square(logs - logs.mean()).sum())
     variance = squares / (POWER_WEIGHT + len(logs) - 1)
     factor = math.exp(QUANTILE * math.sqrt(variance * (1 + 1 / len(logs))))
@@ -261,7 +263,7 @@ def _power(measured: Sequence[MeasuredModel], source: str, date: str) -> Figure 
         value=rounded(value),
         low=rounded(value / factor),
         high=rounded(value * factor),
-        source=f"Energy over latency of {len(logs)} models measured on this board ({date}, {source})",
+        source=f"Energy over latency of {counted(len(logs))} measured on this board ({date}, {source})",
         date=date,
         status="measured",
     )

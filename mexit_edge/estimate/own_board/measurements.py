@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from statistics import geometric_mean
 
-from mexit_edge.errors import InputError, unknown_name
+from mexit_edge.errors import InputError, in_digits, unknown_name
 from mexit_edge.estimate.operations import OperationCost, operations
 from mexit_edge.files import read_from_folder
 from mexit_edge.tflite.verify import MAX_MODEL_BYTES
@@ -23,7 +23,7 @@ from mexit_edge.tflite.verify import MAX_MODEL_BYTES
 TIMES = ("latency_ms", "latency_us", "cycles")
 COLUMNS = ("model", *TIMES, "energy_uj", "runs")
 MAX_TABLE_BYTES = 1 << 20
-MAX_MODELS = 256
+MAX_MODELS = 64
 MAX_FIGURE = 1e12
 # Figures that differ by more than this contradict each other.
 CONTRADICTION = 3.0
@@ -48,6 +48,11 @@ class MeasuredModel:
     cycles: float
     latency_ms: float
     energy_uj: float | None
+
+    @property
+    def power_mw(self) -> float | None:
+        """While it runs; None where its energy is unknown."""
+        return None if self.energy_uj is None else self.energy_uj / self.latency_ms
 
 
 @dataclass(frozen=True)
@@ -171,10 +176,10 @@ def _refuse_contradiction(table: str, model: str, figures: Mapping[int, float], 
     """Refuse rows of one model that differ too much; `figures` are by line."""
     least, most = (choose(figures, key=figures.__getitem__, default=0) for choose in (min, max))
     if figures and figures[most] > CONTRADICTION * figures[least]:
+        low, high = (f"{in_digits(figures[line])} {unit} on line {line}" for line in (least, most))
         raise InputError(
-            f"`{table}` must not contradict itself by more than {CONTRADICTION:g} times. Received: "
-            f"{figures[least]:.4g} {unit} on line {least} and {figures[most]:.4g} {unit} on line {most} for "
-            f"{model}. Measure it again."
+            f"`{table}` must not contradict itself by more than {CONTRADICTION:g} times. Received: {low} and "
+            f"{high} for {model}. Measure it again."
         )
 
 
