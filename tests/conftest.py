@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -40,6 +42,15 @@ def phone() -> Sensor:
         rigid_bodies=((0, 1),),
         units_per_count=(0.001,) * 3 + (0.0005,) * 3 + (0.01,),
     )
+
+
+@pytest.fixture
+def command_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that a command runs in, and a narrow terminal: tables are as wide as it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MEXIT_DEBUG", raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    return tmp_path
 
 
 @pytest.fixture

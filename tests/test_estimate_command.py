@@ -20,7 +20,7 @@ from mexit_edge.bundle import Bundle
 from mexit_edge.cli import estimate_ethos_u as ethos_command
 from mexit_edge.cli.app import app
 from mexit_edge.cli.devices import FIGURES
-from mexit_edge.cli.estimate_tables import number
+from mexit_edge.errors import in_digits
 from mexit_edge.estimate import Device, device_names, estimate_bundle, estimate_model, ethos_u, load_device
 from mexit_edge.estimate.device_toml import device_toml
 from mexit_edge.estimate.energy.clocks import cheapest_clock, clock_choices
@@ -32,11 +32,8 @@ DEVICE = "nucleo-l4r5zi"
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MEXIT_DEBUG", raising=False)
-    monkeypatch.setenv("COLUMNS", "80")
-    return tmp_path
+def here(command_folder: Path) -> Path:
+    return command_folder
 
 
 @pytest.fixture
@@ -115,7 +112,7 @@ def test_a_model_is_estimated_with_the_numbers_of_the_library(model):
     assert (found["device"], found["stack"], found["energy"]) == (DEVICE, expected.stack, None)
     shown = words(estimate(model).stdout)
     assert "arena, est. flash, 32-bit, MACs latency, ms energy, uJ bytes bytes" in shown
-    assert number(expected.estimated_latency_ms.value) in shown
+    assert in_digits(expected.estimated_latency_ms.value) in shown
     assert f"{expected.fit.flash_bytes:,} of {expected.fit.device_flash_bytes:,} bytes of flash" in shown
 
 
@@ -136,7 +133,7 @@ def test_a_bundle_is_expected_where_its_manifest_says_that_windows_leave():
     fit = "tflm-cmsis-nn was fitted to 4 models published for it (ad, ic, kws, vww)."
     for fact in (library.version, library.source, library.date, "90 % intervals", fit):
         assert fact in shown
-    assert number(expected.expected(policy.exit_shares).estimated_latency_ms.value) in shown
+    assert in_digits(expected.expected(policy.exit_shares).estimated_latency_ms.value) in shown
 
 
 def test_shares_that_are_given_go_before_those_of_the_manifest():
@@ -345,7 +342,7 @@ def test_a_comparison_has_days_on_the_battery_of_every_device():
     result = estimate(*arguments)
     assert max(map(len, result.stdout.splitlines())) <= 80
     shown = words(result.stdout)
-    for fact in ("days on", number(rows[DEVICE]["estimated_battery_days"]), "3 V or 3.7 V", "10 kernels"):
+    for fact in ("days on", in_digits(rows[DEVICE]["estimated_battery_days"]), "3 V or 3.7 V", "10 kernels"):
         assert fact in shown
     arguments = (*arguments, "--stack", "esp-nn", "--battery-v", 3)
     for row in facts(*arguments)["compare"]:
@@ -614,4 +611,4 @@ def test_estimates_load_neither_tensorflow_nor_pandas_nor_matplotlib(model):
 
 @given(st.floats(1e-9, 1e12))
 def test_a_number_keeps_three_digits(value):
-    assert float(number(value).replace(",", "")) == pytest.approx(value, rel=5.1e-3)
+    assert float(in_digits(value).replace(",", "")) == pytest.approx(value, rel=5.1e-3)

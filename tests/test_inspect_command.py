@@ -21,11 +21,8 @@ REFERENCE = Path(__file__).parent.parent / "tflite_models" / "reference.mexit"
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MEXIT_DEBUG", raising=False)
-    monkeypatch.setenv("COLUMNS", "80")
-    return tmp_path
+def here(command_folder: Path) -> Path:
+    return command_folder
 
 
 @pytest.fixture

@@ -23,12 +23,8 @@ OTHERS = [name for name in available_engines() if name != reference_engine()]
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MEXIT_DEBUG", raising=False)
-    # Tables are as wide as the terminal: as wide as a narrow one.
-    monkeypatch.setenv("COLUMNS", "80")
-    return tmp_path
+def here(command_folder: Path) -> Path:
+    return command_folder
 
 
 @pytest.fixture

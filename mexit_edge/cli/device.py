@@ -11,9 +11,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from mexit_edge.cli.estimate_tables import INTERVAL, UNKNOWN, estimated, number, plain, show
+from mexit_edge.cli.estimate_tables import INTERVAL, UNKNOWN, estimated, plain, show
 from mexit_edge.cli.tables import console, print_json
-from mexit_edge.errors import InputError
+from mexit_edge.errors import InputError, in_digits
 from mexit_edge.estimate.device_toml import device_toml
 from mexit_edge.estimate.own_board.fit import Board, Fitted, ModelFit, counted, fit_device
 from mexit_edge.estimate.own_board.measurements import read_measurements
@@ -168,7 +168,7 @@ def _print(fitted: Fitted, file: Path, prior: Relative, warnings: list[str]) -> 
         f"Left out, a model is {error:.0f} % off in the mean.",
         f"The {INTERVAL} interval of a model like these is {width}"
         f"{' (median)' if len(fitted.models) > 1 else ''}.",
-        f"The board takes {number(fitted.times_expected)} times what others with "
+        f"The board takes {in_digits(fitted.times_expected)} times what others with "
         f"{'this core and library' if prior.core else 'this library'} do.",
     ]
     for sentence in sentences:
@@ -201,10 +201,10 @@ def _cells(one: ModelFit) -> list[str]:
     mark = f" {CONTRADICTS}" if one.contradicts else ""
     return [
         escape(one.model.removesuffix(".tflite")) + mark,
-        number(one.measured_ms),
-        number(one.estimated_ms.value),
+        in_digits(one.measured_ms),
+        in_digits(one.estimated_ms.value),
         _percent(one.error_percent),
-        UNKNOWN if one.left_out_ms is None else number(one.left_out_ms.value),
+        UNKNOWN if one.left_out_ms is None else in_digits(one.left_out_ms.value),
         _percent(one.left_out_error_percent),
     ]
 

@@ -13,8 +13,9 @@ from rich.padding import Padding
 from rich.table import Table
 
 from mexit_edge.cli.estimate_request import read_device
-from mexit_edge.cli.estimate_tables import UNKNOWN, counts, estimated, fitted, number, plain, show
+from mexit_edge.cli.estimate_tables import UNKNOWN, counts, estimated, fitted, plain, show
 from mexit_edge.cli.tables import console, print_json
+from mexit_edge.errors import in_digits
 from mexit_edge.estimate import Device, Estimate, Figure, Stack, device_names, load_device
 from mexit_edge.estimate.device import Status
 from mexit_edge.estimate.ethos_u import ACCELERATORS
@@ -91,7 +92,7 @@ def _devices_table(devices: list[Device]) -> Table:
     for one in devices:
         facts = _facts(one)
         table.add_row(
-            f"{one.name}\n  {one.core}, {number(one.clock_mhz.value)} MHz",
+            f"{one.name}\n  {one.core}, {in_digits(one.clock_mhz.value)} MHz",
             f"{_size(one.flash_bytes.value)}\n{_size(one.ram_bytes.value)}",
             *(_power(facts[name]) for name in POWERS),
             "\n".join(f"{stack.name} ({_seen(stack)})" for stack in one.stacks),
@@ -108,7 +109,7 @@ def _seen(stack: Stack) -> str:
 def _power(facts: Mapping[str, Any] | None) -> str:
     if facts is None:
         return UNKNOWN
-    return (MARK if facts["status"] in GUESSED else "") + number(facts["value"])
+    return (MARK if facts["status"] in GUESSED else "") + in_digits(facts["value"])
 
 
 def _size(bytes_: float) -> str:
@@ -154,7 +155,7 @@ def _print_one(device: Device) -> None:
     screen = console(quiet=False)
     screen.print(f"{device.name}: {device.title}, {device.core}", markup=False)
     print_figures(screen, "Figures of the board", board_figures(device))
-    clocks = ", ".join(map(number, sorted(device.clock_choices_mhz))) or "none listed"
+    clocks = ", ".join(map(in_digits, sorted(device.clock_choices_mhz))) or "none listed"
     screen.print(f"Other clocks, MHz: {clocks}. Regulator: {device.regulator or UNKNOWN}.", markup=False)
     for stack in device.stacks:
         show(screen, _stack_table(stack))
@@ -164,7 +165,8 @@ def _print_one(device: Device) -> None:
         )
         if (power := stack.active_power_mw) is not None:
             screen.print(
-                f"While inferring: {number(power.value)} mW, {power.status}. {power.source}, {power.date}.",
+                f"While inferring: {in_digits(power.value)} mW, {power.status}. "
+                f"{power.source}, {power.date}.",
                 markup=False,
             )
     counted = ", ".join(f"{n} {status}" for status, n in _statuses(device).items())
@@ -180,6 +182,6 @@ def _stack_table(stack: Stack) -> Table:
             name,
             estimated(Estimate(one.value, one.low, one.high)),
             one.status,
-            "" if seen is None else f"{number(seen[0])} to {number(seen[1])}",
+            "" if seen is None else f"{in_digits(seen[0])} to {in_digits(seen[1])}",
         )
     return table

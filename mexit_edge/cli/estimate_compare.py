@@ -19,8 +19,8 @@ from mexit_edge.cli.estimate_request import (
     in_options,
     unpriced,
 )
-from mexit_edge.cli.estimate_tables import INTERVAL, counts, estimated, flat, number, plain, show
-from mexit_edge.errors import InputError, unknown_name
+from mexit_edge.cli.estimate_tables import INTERVAL, counts, estimated, flat, plain, show
+from mexit_edge.errors import InputError, in_digits, unknown_name
 from mexit_edge.estimate import (
     BundleEstimate,
     Cost,
@@ -207,7 +207,7 @@ def _table(comparison: Comparison) -> Table:
     title = f"{comparison.name} ({what}) on every device"
     if period is not None:
         rest = "idling" if period.rest == "idle" else "asleep"
-        title += f", every {number(period.period_ms)} ms, {rest} in between"
+        title += f", every {in_digits(period.period_ms)} ms, {rest} in between"
     table = plain(title, "", ("latency, ms", "energy, uJ", *last, "fits,\nfitted to"))
     for one in comparison.candidates:
         if one.library is None:

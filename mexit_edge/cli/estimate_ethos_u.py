@@ -9,9 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from mexit_edge.cli.estimate_request import EnergyRequest, EstimateRequest, Subject
-from mexit_edge.cli.estimate_tables import count, number, plain, show
+from mexit_edge.cli.estimate_tables import count, plain, show
 from mexit_edge.cli.tables import console, print_json
-from mexit_edge.errors import InputError
+from mexit_edge.errors import InputError, in_digits
 from mexit_edge.estimate.ethos_u import EthosUEstimate, estimate_ethos_u
 
 # Family -> clock and memories in the compiler's configuration file, the smallest that it knows.
@@ -72,7 +72,7 @@ def _print(name: str, found: Mapping[str, EthosUEstimate], *, explain: bool) -> 
     first = next(iter(found.values()))
     screen = console(quiet=False)
     table = plain(
-        f"{name} on {first.accelerator} at {number(first.core_clock_mhz)} MHz, by its compiler",
+        f"{name} on {first.accelerator} at {in_digits(first.core_clock_mhz)} MHz, by its compiler",
         "",
         (
             "NPU's\nMACs",
@@ -88,7 +88,7 @@ def _print(name: str, found: Mapping[str, EthosUEstimate], *, explain: bool) -> 
             what,
             count(one.npu_macs),
             count(one.compiler_cycles),
-            number(one.compiler_latency_ms),
+            in_digits(one.compiler_latency_ms),
             count(one.sram_bytes),
             count(one.flash_bytes),
             str(len(one.cpu_operators)),

@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from mexit_edge.cli.devices import board_figures, figure_facts, print_figures
-from mexit_edge.cli.estimate_tables import UNKNOWN, count, estimated, number, plain, show
+from mexit_edge.cli.estimate_tables import UNKNOWN, count, estimated, plain, show
+from mexit_edge.errors import in_digits
 from mexit_edge.estimate import BundleEstimate, Estimate, ModelEstimate, OperationCost, Stack
 from mexit_edge.estimate.device import Figure
 from mexit_edge.estimate.latency.terms import MAC_TERMS, TERMS, amounts
@@ -169,7 +170,7 @@ def _operator_table(estimate: ModelEstimate | BundleEstimate, prices: Mapping[st
             f"{count(row['macs'])}\n{count(row['live_macs'])}",
             _share(row["share_of_cycles"]),
             f"{count(row['weight_bytes'])}\n{count(row['activation_bytes'])}",
-            number(row["channel_rounding"]),
+            in_digits(row["channel_rounding"]),
         )
     return table
 

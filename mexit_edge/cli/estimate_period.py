@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mexit_edge.cli.estimate_request import EstimateRequest, in_options, unknown_latency, unpriced
-from mexit_edge.cli.estimate_tables import estimated, flat, number, plain, show
-from mexit_edge.errors import InputError
+from mexit_edge.cli.estimate_tables import estimated, flat, plain, show
+from mexit_edge.errors import InputError, in_digits
 from mexit_edge.estimate import BundleEstimate, Cost, Device, Estimate, ModelEstimate
 from mexit_edge.estimate.energy.clocks import (
     ClockChoice,
@@ -143,7 +143,7 @@ def _last_exit_notes(
     latency_ms = estimate.exits[-1].estimated_latency_ms
     if latency_ms is None or latency_ms.high <= period.period_ms:
         return ()
-    name, high = estimate.exits[-1].exit, number(latency_ms.high)
+    name, high = estimate.exits[-1].exit, in_digits(latency_ms.high)
     return (f"A window that runs to {name} may take {high} ms, longer than the period.",)
 
 
@@ -206,7 +206,7 @@ def _period_table(found: Repeated) -> Table:
     period = found.period
     energies = list(found.energies.values())
     table = plain(
-        f"One inference every {number(period.period_ms)} ms, "
+        f"One inference every {in_digits(period.period_ms)} ms, "
         f"{'idling' if period.rest == 'idle' else 'asleep'} in between, at {energies[0].supply_v:g} V",
         "",
         list(found.energies),
@@ -243,7 +243,7 @@ def _clock_table(choices: Sequence[ClockChoice]) -> Table:
     table = plain("Is a slower clock cheaper here?", "MHz", headings)
     for one in choices:
         table.add_row(
-            number(one.clock_mhz),
+            in_digits(one.clock_mhz),
             estimated(one.estimated_latency_ms),
             estimated(one.energy.estimated_total_uj),
             "own clock" if one.is_own else estimated(one.more_than_own_uj),
@@ -258,8 +258,8 @@ def _clock_sentence(found: Repeated) -> str:
     said = (
         "Which clock is cheapest cannot be told from what is known."
         if cheapest is None
-        else f"{best}: {number(cheapest)} MHz, whatever the errors."
+        else f"{best}: {in_digits(cheapest)} MHz, whatever the errors."
     )
     slow = sorted(set(found.board.clock_choices_mhz) - {one.clock_mhz for one in found.clocks})
     too_slow = "Too slow for the period at the high end of the longest latency"
-    return said + (f" {too_slow}: {', '.join(map(number, slow))} MHz." if slow else "")
+    return said + (f" {too_slow}: {', '.join(map(in_digits, slow))} MHz." if slow else "")

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mexit_edge.cli.tables import memory_facts
+from mexit_edge.errors import in_digits
 from mexit_edge.estimate import (
     BundleEstimate,
     BundleMemory,
@@ -30,11 +31,6 @@ KERNEL = " kernel"
 INTERVAL = f"{100 * LEVEL:.0f} %"
 
 
-def number(value: float) -> str:
-    """Return a number with three digits, or all of a whole number."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
 def estimated(estimate: Estimate | Difference | None, between: str = " ") -> str:
     """Return an estimate with its interval, for a cell of a table.
 
@@ -44,8 +40,8 @@ def estimated(estimate: Estimate | Difference | None, between: str = " ") -> str
     """
     if estimate is None:
         return UNKNOWN
-    low, high = number(estimate.low), number(estimate.high)
-    return escape(number(estimate.value) + ("" if low == high else f"{between}[{low}, {high}]"))
+    low, high = in_digits(estimate.low), in_digits(estimate.high)
+    return escape(in_digits(estimate.value) + ("" if low == high else f"{between}[{low}, {high}]"))
 
 
 def count(value: float | None) -> str:
@@ -79,7 +75,9 @@ def show(screen: Console, table: Table) -> None:
 def title(name: str, estimate: ModelEstimate | BundleEstimate) -> str:
     """Return what is estimated, and where it runs."""
     board = estimate.board
-    return f"{name} on {board.name} ({board.core}, {number(board.clock_mhz.value)} MHz) with {estimate.stack}"
+    return (
+        f"{name} on {board.name} ({board.core}, {in_digits(board.clock_mhz.value)} MHz) with {estimate.stack}"
+    )
 
 
 def cost_table(name: str, estimate: ModelEstimate | BundleEstimate, expected: Cost | None) -> Table:

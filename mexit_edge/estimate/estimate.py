@@ -91,10 +91,11 @@ def estimate_bundle(
     """
     board = load_device(device) if isinstance(device, str) else device
     library = find_stack(board, stack, extrapolate=extrapolate)
-    counted = tuple(operations(content) for content in bundle.stages)
+    graphs = [Graph(content) for content in bundle.stages]
+    counted = tuple(operations(graph) for graph in graphs)
     refuse_prices(prices or {}, chain.from_iterable(counted))
     asked = [workload(costs, library, prices) for costs in counted]
-    memory = bundle_memory(bundle, _kernels(library))
+    memory = bundle_memory(bundle, _kernels(library), graphs)
     stages = tuple(
         StageEstimate(
             **priced(one, board, library),
@@ -154,8 +155,8 @@ def _up_to(
     """Return the cost of running these stages one after the other."""
     return ExitEstimate(
         **priced(sum(asked[1:], asked[0]), board, library),
-        macs=_sum([stage.macs for stage in stages]),
-        live_macs=_sum([stage.live_macs for stage in stages]),
+        macs=known_sum(stage.macs for stage in stages),
+        live_macs=known_sum(stage.live_macs for stage in stages),
         exit=stages[-1].exit,
         file_bytes=sum(stage.file_bytes for stage in stages),
         flash_bytes=sum(stage.flash_bytes for stage in stages),
@@ -200,11 +201,6 @@ def _misstated(manifest: Manifest, stages: Sequence[StageEstimate]) -> tuple[str
     return (
         f"The manifest states other MACs for {', '.join(wrong)} than its files hold, which are used here.",
     )
-
-
-def _sum(counts: Sequence[float | None]) -> float | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
 
 
 def _largest(sizes: Sequence[int | None]) -> int | None:

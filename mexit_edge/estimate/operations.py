@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mexit_edge.errors import InputError
 from mexit_edge.estimate.operation_rules import OPERATIONS, Count, Kind, Mask, Masks
 from mexit_edge.tflite import Graph, Operator
 
 Shape = tuple[int, ...]
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -109,14 +111,14 @@ def unknown_operations(costs: Iterable[OperationCost]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(cost.name for cost in costs if cost.kind == "unknown"))
 
 
-def known_sum(counts: Iterable[int | None]) -> int | None:
+def known_sum(counts: Iterable[Number | None]) -> Number | None:
     """Return the sum; None when a part is unknown."""
-    total = 0
+    known: list[Number] = []
     for count in counts:
         if count is None:
             return None
-        total += count
-    return total
+        known.append(count)
+    return sum(known)
 
 
 def tensor_bytes(graph: Graph, indices: Iterable[int]) -> int | None:

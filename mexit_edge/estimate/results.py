@@ -13,7 +13,7 @@ from mexit_edge.estimate.energy.period import energy_of_inference
 from mexit_edge.estimate.interval import Estimate
 from mexit_edge.estimate.latency.workload import Workload, cycles, cycles_by_term
 from mexit_edge.estimate.memory.plan import BundleMemory, ModelMemory
-from mexit_edge.estimate.operations import OperationCost
+from mexit_edge.estimate.operations import OperationCost, known_sum
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -269,8 +269,9 @@ def priced(asked: Workload, device: Device, stack: Stack) -> dict[str, Any]:
 
 
 def _mean(counts: Sequence[float | None], runs: Sequence[float]) -> float | None:
-    known = [count for count in counts if count is not None]
-    return sum(a * b for a, b in zip(known, runs, strict=True)) if len(known) == len(counts) else None
+    return known_sum(
+        None if count is None else count * share for count, share in zip(counts, runs, strict=True)
+    )
 
 
 def _row(one: Cost) -> dict[str, Any]:

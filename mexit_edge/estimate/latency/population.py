@@ -25,15 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mexit_edge.errors import RunError
-from mexit_edge.estimate.latency.rates import Floats, LogRates, log_cycles
+from mexit_edge.estimate.latency.rates import Floats, LogRates, log_cycles, settled
 
 Indices = Sequence[int] | NDArray[np.intp]
 
 GROUPS = ("all", "family", "version", "core", "family_core", "board", "system")
 
-# Steps that go back and forth are halved after a few; boards that share little with others take a hundred.
-_MOST_STEPS = 300
-_UNDAMPED_STEPS = 8
 _UNLIKELY = 1e6
 _SMALLEST_STEP = 1e-3  # Of the log of a rate: a tenth of a percent.
 
@@ -209,8 +206,8 @@ class Population:
         speed = _part(self.spreads.speed, self._shared)
         preference = _part(self.spreads.preference, self._shared)
         error = _part(self.spreads.error, self._shared) * self._same_model
-        theta = np.tile(self.prior.mean, (len(self._amounts), 1))
-        for step in range(_MOST_STEPS):
+
+        def step(theta: Floats) -> tuple[Floats, _Fit]:
             value, shares = log_cycles(theta, self._amounts)
             centre = value + (shares * (self.prior.mean - theta)).sum(axis=1)
             covariance = speed + (shares * self._vagueness_squared) @ shares.T * preference + error
@@ -221,16 +218,11 @@ class Population:
                 (speed[:, known] @ weights)[:, None]
                 + preference[:, known] @ (weights[:, None] * shares[known]) * self._vagueness_squared
             )
-            change = found - theta
-            if np.abs(change).max() < _SMALLEST_STEP:
-                break
-            theta = theta + change * (1.0 if step < _UNDAMPED_STEPS else 0.5)
-        else:
-            raise RunError(
-                f"the fit of rates must settle within {_MOST_STEPS} steps. Received: changes of "
-                f"{np.abs(change).max():.2g} in the log of a rate. Choose smaller spreads."
-            )
-        return _Fit(known, centre, shares, covariance, known_covariance, residual, weights)
+            return found, _Fit(known, centre, shares, covariance, known_covariance, residual, weights)
+
+        start = np.tile(self.prior.mean, (len(self._amounts), 1))
+        _, fit = settled(step, start, _SMALLEST_STEP, "Choose smaller spreads.")
+        return fit
 
 
 @dataclass(frozen=True)

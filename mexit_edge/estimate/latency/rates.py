@@ -7,8 +7,9 @@ every term in the cycles as its slope, and so normal too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,11 @@ Floats = NDArray[np.float64]
 LEVEL = 0.9
 QUANTILE = 1.833
 
+Found = TypeVar("Found")
+
+# Steps that go back and forth are halved after a few; boards that share little with others take a hundred.
 _MOST_STEPS = 300
-_UNDAMPED_STEPS = 8  # Steps that go back and forth are halved from here on.
+_UNDAMPED_STEPS = 8
 _SMALLEST_STEP = 1e-6
 
 
@@ -68,26 +72,52 @@ class LogRates:
             RunError: the steps do not settle.
         """
         asked, measured = np.asarray(amounts), np.log(np.asarray(cycles, np.float64))
-        theta = self.mean
-        for step in range(_MOST_STEPS):
+
+        def step(theta: Floats) -> tuple[Floats, tuple[Floats, Floats]]:
             value, shares = log_cycles(theta, asked)
             across = self.covariance @ shares.T
             total = shares @ across + self.model_error**2 * np.eye(len(asked))
             weights = np.linalg.solve(total, measured - value - shares @ (self.mean - theta))
-            change = self.mean + across @ weights - theta
-            theta = theta + change * (1.0 if step < _UNDAMPED_STEPS else 0.5)
-            if np.abs(change).max() < _SMALLEST_STEP:
-                break
-        else:
-            raise RunError(
-                f"the fit of rates must settle within {_MOST_STEPS} steps. Received: changes of "
-                f"{np.abs(change).max():.2g} in the log of a rate. Take out the model that fits least."
-            )
+            return self.mean + across @ weights, (across, total)
+
+        theta, (across, total) = settled(
+            step, self.mean, _SMALLEST_STEP, "Take out the model that fits least."
+        )
         return LogRates(
             mean=theta,
             covariance=self.covariance - across @ np.linalg.solve(total, across.T),
             model_error=self.model_error,
         )
+
+
+def settled(
+    step: Callable[[Floats], tuple[Floats, Found]], start: Floats, smallest: float, way_out: str
+) -> tuple[Floats, Found]:
+    """Take Gauss-Newton steps until they hardly change anything.
+
+    Args:
+        step: takes theta, and returns the next one and what else it found there.
+        start: theta to begin with.
+        smallest: change of the log of any rate that ends it.
+        way_out: what to do where they do not settle.
+
+    Returns:
+        The last theta, and what the last step found.
+
+    Raises:
+        RunError: the steps do not settle.
+    """
+    theta = start
+    for number in range(_MOST_STEPS):
+        proposed, found = step(theta)
+        change = proposed - theta
+        theta = theta + change * (1.0 if number < _UNDAMPED_STEPS else 0.5)
+        if np.abs(change).max() < smallest:
+            return theta, found
+    raise RunError(
+        f"the fit of rates must settle within {_MOST_STEPS} steps. Received: changes of "
+        f"{np.abs(change).max():.2g} in the log of a rate. {way_out}"
+    )
 
 
 def log_cycles(theta: Floats, amounts: Floats) -> tuple[Floats, Floats]:

@@ -129,17 +129,23 @@ class BundleMemory:
         return tuple(dict.fromkeys(reason for stage in self.stages for reason in stage.unknown_because))
 
 
-def bundle_memory(bundle: Bundle, kernels: KernelLibrary = "reference") -> BundleMemory:
+def bundle_memory(
+    bundle: Bundle, kernels: KernelLibrary = "reference", graphs: Sequence[Graph] | None = None
+) -> BundleMemory:
     """Return what a bundle takes of flash and RAM, stage by stage and for the loop.
 
     Args:
         bundle: the bundle.
         kernels: whose scratch buffers are in the estimate (see `plan_activations`).
+        graphs: of the same stages, where they have been read already.
 
     Raises:
         InputError: ``kernels`` is unknown.
     """
-    stages = tuple(model_memory(content, kernels) for content in bundle.stages)
+    read: Sequence[Graph | None] = [None] * len(bundle.stages) if graphs is None else graphs
+    stages = tuple(
+        model_memory(content, kernels, graph) for content, graph in zip(bundle.stages, read, strict=True)
+    )
     return BundleMemory(
         stages=stages,
         host=plan_memory(bundle.manifest),
