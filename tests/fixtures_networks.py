@@ -23,6 +23,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from mexit_edge.bundle import (
     Bundle,
+    GateSpec,
     InputSpec,
     Manifest,
     NormalisationSpec,
@@ -310,8 +311,16 @@ def bundle_of(
 
 
 def with_policy(bundle: Bundle, score: str, thresholds: Sequence[int]) -> Bundle:
-    """The bundle under another score and other integer thresholds."""
-    policy = Policy(score=score, thresholds=tuple(map(float, thresholds)), thresholds_int=tuple(thresholds))
+    """The bundle under another score and other integer thresholds; `learned` with gates that look at all."""
+    gates = tuple(
+        GateSpec(weights=(300, 100, 200, *[150] * place), bias=-(1 << 22)) for place in range(len(thresholds))
+    )
+    policy = Policy(
+        score=score,
+        thresholds=tuple(map(float, thresholds)),
+        thresholds_int=tuple(thresholds),
+        gates=gates if score == "learned" else (),
+    )
     return bundle.with_manifest(policy=policy, golden=None)
 
 

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from mexit_edge.cli import settings
 from mexit_edge.errors import InputError
-from mexit_edge.exits import SCORES, make_score, passes
+from mexit_edge.exits import SCORES, make_scores, passes
 from mexit_edge.runtime import (
     ROUNDING_STEPS,
     Runtime,
@@ -85,10 +85,23 @@ def test_counts_are_those_of_the_tensors_themselves(bundle, engine, chunk, monke
         assert tensor.share == (difference > 0).mean()
 
 
+# Thresholds that some windows pass and some do not.
+MIDDLE = {
+    "logit_margin": (8, 10),
+    "max_prob": (20_000, 20_000),
+    "margin": (9_000, 9_000),
+    "patience": (1, 1),
+    "vote": (1 << 15, 40_000),
+    "ensemble": (20_000, 20_000),
+    "geometric_ensemble": (200_000, 200_000),
+    "boosted": (200_000, 300_000),
+    "learned": (1_000, 1_000),
+}
+
+
 @pytest.mark.parametrize("score", sorted(SCORES))
 def test_decisions_are_those_of_the_loop(bundle, score):
-    middle = {"logit_margin": (8, 10), "max_prob": (20_000, 20_000), "margin": (9_000, 9_000)}
-    policed = with_policy(bundle, score, middle.get(score, (12_000, 12_000)))
+    policed = with_policy(bundle, score, MIDDLE.get(score, (12_000, 12_000)))
     windows = synthetic_windows(200, noise=2.0).x
     (row,) = compare_engines(policed, windows, ["litert-xnnpack"])
     got = Runtime(policed, "litert-xnnpack").infer_batch(windows)
@@ -157,21 +170,21 @@ def test_decisions_far_from_their_threshold_show_a_defect(bundle, monkeypatch):
 
 
 @given(
-    name=st.sampled_from(sorted(SCORES)),
+    name=st.sampled_from(["entropy", "logit_margin", "margin", "max_prob"]),
     logits=st.lists(st.integers(-128, 127), min_size=2, max_size=6),
     share=st.floats(0, 1),
 )
 def test_steps_to_turn_is_the_smallest_movement_that_turns(name, logits, share):
-    score = make_score(name, 0.1, len(logits))
+    (score,) = make_scores(name, [0.1], len(logits))
     threshold = int(share * (255 if name == "logit_margin" else 1 << 15))
     steps = steps_to_turn(score, logits, threshold)
     place = max(range(len(logits)), key=lambda index: logits[index])
-    leaves = passes(score.one(logits), threshold)
+    leaves = passes(score.one(logits, [])[0], threshold)
 
     def turned(movement: int) -> bool:
         other = list(logits)
         other[place] += -movement if leaves else movement
-        return passes(score.one(other), threshold) != leaves
+        return passes(score.one(other, [])[0], threshold) != leaves
 
     if steps is None:
         spread = max(logits) - min(logits)
@@ -180,7 +193,7 @@ def test_steps_to_turn_is_the_smallest_movement_that_turns(name, logits, share):
         assert turned(steps)
         assert not any(turned(movement) for movement in range(1, steps))
     if name == "logit_margin" and steps is not None:
-        distance = score.one(logits) - threshold
+        distance = score.one(logits, [])[0] - threshold
         assert steps == (distance + 1 if leaves else -distance)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mexit_edge.bundle.schema import Calibration, Manifest
+from mexit_edge.bundle.schema import Calibration, Manifest, TemporalSpec
+from mexit_edge.exits import NEVER
 
 
 def model_card(manifest: Manifest) -> str:
@@ -44,10 +45,14 @@ def _policy(manifest: Manifest) -> str:
     if policy is None:
         return "## Policy\n\nNone set: every window runs to the final exit."
     limits = ", ".join(
-        f"{name}: {number} ({value:.3f})"
+        f"{name}: never" if number == NEVER else f"{name}: {number} ({value:.3f})"
         for name, number, value in zip(manifest.exits, policy.thresholds_int, policy.thresholds, strict=False)
     )
     text = f"## Policy\n\nLeave at the first exit with `{policy.score}` at or above its threshold: {limits}."
+    if policy.off:
+        text += f" Switched off: {', '.join(policy.off)}."
+    if policy.temporal:
+        text += f" Over a stream: {', '.join(temporal_words(rule) for rule in policy.temporal)}."
     calibration = policy.calibration
     if calibration is None:
         return text
@@ -55,11 +60,41 @@ def _policy(manifest: Manifest) -> str:
     logits = calibration.engine if caveat is None else "float, out-of-fold"
     text += (
         f" Set on {calibration.n_windows:,} windows of subjects "
-        f"{', '.join(map(str, calibration.subjects))} of {calibration.data} ({logits}): loss of "
-        f"balanced accuracy {100 * calibration.drop:.2f} points, upper 90 % bound "
-        f"{100 * calibration.drop_upper:.2f}, limit {100 * calibration.max_drop:.2f}."
+        f"{', '.join(map(str, calibration.subjects))} of {calibration.data} ({logits}), for "
+        f"{calibration_goal(calibration)}: loss of balanced accuracy {100 * calibration.drop:.2f} points, "
+        f"upper 90 % bound {100 * calibration.drop_upper:.2f}."
     )
+    unsupported = [one.exit for one in calibration.support if not one.supported]
+    if unsupported:
+        text += f" These windows do not support the thresholds of {', '.join(unsupported)}."
     return text if caveat is None else f"{text}\n\n{caveat}"
+
+
+def calibration_goal(calibration: Calibration) -> str:
+    """Return what the thresholds were set for, for the middle of a sentence."""
+    risk = calibration.risk
+    if calibration.max_drop is not None:
+        return f"least {calibration.cost} with a loss of at most {100 * calibration.max_drop:.2f} points"
+    if calibration.floor is not None:
+        return f"least {calibration.cost} with a balanced accuracy of at least {calibration.floor:.4f}"
+    if calibration.budget is not None:
+        return f"best balanced accuracy within {calibration.budget:,.6g} {calibration.cost} in the mean"
+    if calibration.ratio is not None:
+        return f"shares of windows that change by {calibration.ratio:g} from exit to exit"
+    if risk is None:
+        return "nothing: they were given"
+    return (
+        f"a {risk.loss} of at most {risk.eps:g} by {risk.method}"
+        + ("" if risk.method == "crc" else f", missed with probability {risk.delta:g} at most")
+        + f", for {risk.unit}s like these {risk.n:,}"
+        + ("" if risk.level is not None else ", which nothing that leaves early holds")
+    )
+
+
+def temporal_words(rule: TemporalSpec) -> str:
+    """Return a temporal rule as it is written on the command line: name:option=value,..."""
+    options = ",".join(f"{name}={value}" for name, value in rule.options.items())
+    return f"{rule.name}:{options}" if options else rule.name
 
 
 def calibration_caveat(calibration: Calibration) -> str | None:

@@ -17,8 +17,15 @@ from pydantic import (
     model_validator,
 )
 
-from mexit_edge.errors import unknown_name
-from mexit_edge.exits import SCORES
+from mexit_edge.exits import (
+    NEVER,
+    BudgetController,
+    ExitRule,
+    Gate,
+    TemporalRule,
+    make_scores,
+    make_temporal,
+)
 from mexit_edge.signals import Normalisation, Sensor
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -134,20 +141,69 @@ class StageSpec(Spec):
     arena_bytes: PositiveInt | None
 
 
+class RiskSpec(Spec):
+    """A risk that was controlled; see `mexit_edge.exits.RiskControl`. Without a `level` nothing passed."""
+
+    method: str
+    loss: str
+    eps: Share
+    delta: Share
+    unit: Literal["window", "subject"]
+    n: PositiveInt
+    level: NonNegativeInt | None
+    risk: FiniteFloat
+    bound: FiniteFloat
+
+
+class SupportSpec(Spec):
+    """What the calibration windows say of one threshold; see `mexit_edge.exits.ExitSupport`."""
+
+    exit: ExitName
+    windows: NonNegativeInt
+    losses: NonNegativeInt
+    loss_rate_low: Share | None
+    loss_rate_high: Share | None
+    supported: bool
+
+
+class TemperatureSpec(Spec):
+    """What a temperature does on the calibration windows; see `mexit_edge.exits.TemperatureFit`."""
+
+    exit: ExitName
+    temperature: Positive
+    ece_before: Share
+    ece_after: Share
+    at_limit: bool
+
+
 class Calibration(Spec):
     """How and on whose data the thresholds were set.
 
     `held_out`: on logits of this bundle, executed by `engine`, on windows of subjects new to its network.
     `out_of_fold`: on logits of `folds` float networks, each trained without the subjects whose windows it
     judged, so that no engine was involved; the bundle's own network is another one, refitted on all subjects.
+
+    Of `max_drop`, `floor`, `budget`, `ratio` and `risk` one is there: what the thresholds were set for; none
+    where they were set by hand. `mean_cost` and `balanced_accuracy` are those of the calibration windows.
     """
 
-    came_later = ("kind", "folds")
+    came_later = (
+        "kind",
+        "folds",
+        "floor",
+        "budget",
+        "ratio",
+        "risk",
+        "mean_cost",
+        "balanced_accuracy",
+        "support",
+        "temperatures",
+    )
 
     data: str
     subjects: Subjects
     n_windows: PositiveInt
-    max_drop: Share
+    max_drop: Share | None
     drop: FiniteFloat
     drop_upper: FiniteFloat
     cost: str
@@ -155,6 +211,14 @@ class Calibration(Spec):
     engine: str | None
     kind: Literal["held_out", "out_of_fold"] = "held_out"
     folds: Annotated[int, Field(ge=2)] | None = None
+    floor: Share | None = None
+    budget: Positive | None = None
+    ratio: Positive | None = None
+    risk: RiskSpec | None = None
+    mean_cost: FiniteFloat | None = None
+    balanced_accuracy: Share | None = None
+    support: tuple[SupportSpec, ...] = ()
+    temperatures: tuple[TemperatureSpec, ...] = ()
 
     @model_validator(mode="after")
     def _kind_fits(self) -> Self:
@@ -162,23 +226,82 @@ class Calibration(Spec):
             raise ValueError("a `held_out` calibration needs its `engine`, and has no `folds`")
         if self.kind == "out_of_fold" and (self.folds is None or self.engine is not None):
             raise ValueError("an `out_of_fold` calibration needs its `folds`, and has no `engine`")
+        goals = (self.max_drop, self.floor, self.budget, self.ratio, self.risk)
+        if sum(goal is not None for goal in goals) > 1:
+            raise ValueError("a calibration has one goal: `max_drop`, `floor`, `budget`, `ratio` or `risk`")
         return self
 
 
+class GateSpec(Spec):
+    """Integers of one exit's gate, for the score `learned`; see `mexit_edge.exits.Gate`."""
+
+    weights: tuple[Int32, ...]
+    bias: Int32
+
+
+class TemporalSpec(Spec):
+    """A rule over the decisions of a stream; see `mexit_edge.exits.make_temporal`."""
+
+    name: str
+    options: dict[str, int] = {}
+
+
+class ControllerSpec(Spec):
+    """What holds a mean cost at run time; see `mexit_edge.exits.BudgetController`.
+
+    Costs and budget are whole numbers, of which one stands for `unit_cost` of `unit`.
+    """
+
+    family: Annotated[tuple[tuple[Int32, ...], ...], Field(min_length=2, max_length=1024)]
+    costs: tuple[PositiveInt, ...]
+    budget: PositiveInt
+    unit: str
+    unit_cost: Positive
+    horizon: PositiveInt
+    tolerance: Share
+
+    def to_controller(self) -> BudgetController:
+        """Return the controller that this describes."""
+        return BudgetController(
+            self.family, self.costs, self.budget, horizon=self.horizon, tolerance=self.tolerance
+        )
+
+
 class Policy(Spec):
-    """Score and thresholds, one per early exit; the integers decide, the floats are for display."""
+    """Score and thresholds, one per early exit; the integers decide, the floats are for display.
+
+    An exit in `off` is never scored, and its threshold is not looked at. `temporal` holds rules for streams,
+    in the order in which they act on decisions. Over a stream a `controller` may take the thresholds' place.
+    """
+
+    came_later = ("score_options", "gates", "off", "temporal", "controller")
 
     score: str
     thresholds: tuple[FiniteFloat, ...]
-    thresholds_int: tuple[int, ...]
+    thresholds_int: tuple[Int32, ...]
     temperatures: tuple[Positive, ...] | None = None
     calibration: Calibration | None = None
+    score_options: dict[str, FiniteFloat] = {}
+    gates: tuple[GateSpec, ...] = ()
+    off: tuple[ExitName, ...] = ()
+    temporal: tuple[TemporalSpec, ...] = ()
+    controller: ControllerSpec | None = None
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:
         if len(self.thresholds) != len(self.thresholds_int):
             raise ValueError("`thresholds` and `thresholds_int` need the same length")
+        if self.controller is not None and len(self.controller.costs) != len(self.thresholds) + 1:
+            raise ValueError(f"`controller` needs one cost per exit ({len(self.thresholds) + 1})")
+        # Controller and rules check themselves.
+        if self.controller is not None:
+            self.controller.to_controller()
+        self.temporal_rules()
         return self
+
+    def temporal_rules(self) -> tuple[TemporalRule, ...]:
+        """Return the rules over decisions of a stream, in order."""
+        return tuple(make_temporal(rule.name, **rule.options) for rule in self.temporal)
 
 
 class ExitQuality(Spec):
@@ -263,8 +386,8 @@ class Manifest(Spec):
             raise ValueError(f"`stages` must carry the exits {', '.join(expected)} in this order")
         if self.policy is not None and len(self.policy.thresholds) != n_exits - 1:
             raise ValueError(f"`policy` needs one threshold per early exit ({n_exits - 1})")
-        if self.policy is not None and self.policy.score not in SCORES:
-            raise unknown_name("score", self.policy.score, SCORES)
+        if self.policy is not None and (strangers := sorted(set(self.policy.off) - set(expected[:-1]))):
+            raise ValueError(f"`off` must name early exits ({', '.join(expected[:-1])}), not {strangers[0]}")
         if self.quality is not None and tuple(row.exit for row in self.quality.exits) != expected:
             raise ValueError(f"`quality` needs one row per exit ({', '.join(expected)})")
         # Sensor and Normalisation check their own fields.
@@ -286,7 +409,30 @@ class Manifest(Spec):
         if len(set(files)) != n_exits:
             raise ValueError("`stages` need a file of its own each")
         self._tensors_connect()
+        # Makes the scores, which check themselves.
+        self.exit_rule()
         return self
+
+    def exit_rule(self) -> ExitRule:
+        """Return what decides: the policy, or without one a rule by which nothing leaves early."""
+        n_early = len(self.stages) - 1
+        policy = self.policy or Policy(
+            score="logit_margin", thresholds=(0.0,) * n_early, thresholds_int=(NEVER,) * n_early
+        )
+        scores = make_scores(
+            policy.score,
+            [stage.outputs[0].scale for stage in self.stages],
+            len(self.classes),
+            temperatures=policy.temperatures,
+            options=policy.score_options,
+            gates=[Gate(gate.weights, gate.bias) for gate in policy.gates],
+        )
+        enabled = tuple(name not in policy.off for name in self.exits)
+        thresholds = tuple(
+            threshold if on else NEVER
+            for threshold, on in zip(policy.thresholds_int, enabled[:-1], strict=True)
+        )
+        return ExitRule(scores, thresholds, enabled)
 
     def _tensors_connect(self) -> None:
         """Every stage's inputs must be the network's input or an output of an earlier stage."""

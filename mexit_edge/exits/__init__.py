@@ -1,5 +1,15 @@
 """The exit rule, its scores and how thresholds are set. Pure NumPy, with the integers that decide."""
 
+from mexit_edge.exits.budgeted import BudgetedPoint, budgeted_curve, budgeted_thresholds
+from mexit_edge.exits.controller import (
+    ALWAYS,
+    TABLE_COST,
+    BudgetController,
+    ControlledStreams,
+    float_looseness,
+    threshold_family,
+)
+from mexit_edge.exits.grid import upper_bound_of_loss
 from mexit_edge.exits.metrics import (
     BINS,
     Interval,
@@ -11,27 +21,102 @@ from mexit_edge.exits.metrics import (
     softmax,
 )
 from mexit_edge.exits.oracle import oracle_exits
-from mexit_edge.exits.rule import decide, passes
-from mexit_edge.exits.scores import SCORES, Score, float_score, make_score
-from mexit_edge.exits.thresholds import ThresholdSearch, search_thresholds, upper_bound_of_loss
+from mexit_edge.exits.risk import RISK_METHODS, RiskControl, control_risk, least_units
+from mexit_edge.exits.risk_losses import (
+    RISK_LOSSES,
+    by_subject,
+    exit_gaps,
+    exit_losses,
+    exits_along,
+    losses_along,
+    threshold_levels,
+)
+from mexit_edge.exits.rule import NEVER, ExitRule, decide, passes
+from mexit_edge.exits.scores import (
+    SCORES,
+    Exits,
+    Gate,
+    Score,
+    fit_gates,
+    float_scores,
+    make_scores,
+    score_exits,
+    score_kind,
+    tempered,
+)
+from mexit_edge.exits.search import ThresholdSearch, search_thresholds
+from mexit_edge.exits.support import ExitSupport, clopper_pearson, threshold_support
+from mexit_edge.exits.temperature import TemperatureFit, fit_temperature, judge_temperature
+from mexit_edge.exits.temporal import (
+    TEMPORAL_RULES,
+    UNDECIDED,
+    Chain,
+    Hysteresis,
+    Majority,
+    Skip,
+    TemporalRule,
+    make_temporal,
+)
 
 __all__ = [
+    "ALWAYS",
     "BINS",
+    "NEVER",
+    "RISK_LOSSES",
+    "RISK_METHODS",
     "SCORES",
+    "TABLE_COST",
+    "TEMPORAL_RULES",
+    "UNDECIDED",
+    "BudgetController",
+    "BudgetedPoint",
+    "Chain",
+    "ControlledStreams",
+    "ExitRule",
+    "ExitSupport",
+    "Exits",
+    "Gate",
+    "Hysteresis",
     "Interval",
+    "Majority",
+    "RiskControl",
     "Score",
+    "Skip",
+    "TemperatureFit",
+    "TemporalRule",
     "ThresholdSearch",
     "balanced_accuracy",
     "balanced_weights",
+    "budgeted_curve",
+    "budgeted_thresholds",
+    "by_subject",
+    "clopper_pearson",
+    "control_risk",
     "decide",
+    "exit_gaps",
+    "exit_losses",
+    "exits_along",
     "expected_calibration_error",
-    "float_score",
+    "fit_gates",
+    "fit_temperature",
+    "float_looseness",
+    "float_scores",
+    "judge_temperature",
+    "least_units",
     "log_loss",
-    "make_score",
+    "losses_along",
+    "make_scores",
+    "make_temporal",
     "oracle_exits",
     "paired_drop_interval",
     "passes",
+    "score_exits",
+    "score_kind",
     "search_thresholds",
     "softmax",
+    "tempered",
+    "threshold_family",
+    "threshold_levels",
+    "threshold_support",
     "upper_bound_of_loss",
 ]

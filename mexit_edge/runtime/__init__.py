@@ -15,6 +15,7 @@ from mexit_edge.runtime.loop import BatchResult, Decision, Runtime
 from mexit_edge.runtime.native import CaughtStderr
 from mexit_edge.runtime.parity import ExitParity, staged_against_whole, verify_golden
 from mexit_edge.runtime.staged import CutParity, cut_parity, run_stages, run_whole
+from mexit_edge.runtime.suspended import Suspended
 from mexit_edge.runtime.tflm import arena_bytes
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "InputQuantizer",
     "LoadedModel",
     "Runtime",
+    "Suspended",
     "TensorParity",
     "arena_bytes",
     "available_engines",

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from mexit_edge.bundle import Bundle
 from mexit_edge.errors import InputError, unknown_name
-from mexit_edge.exits import Score, decide, make_score, passes
+from mexit_edge.exits import Score, passes
 from mexit_edge.runtime.engines import available_engines, reference_engine
-from mexit_edge.runtime.loop import NEVER, Runtime
+from mexit_edge.runtime.loop import Runtime
 from mexit_edge.runtime.trial import try_bundle
 
 # Steps of int8 that the difference of two logits may move between engines that differ by rounding alone.
@@ -214,27 +214,35 @@ def compare_engines(
     )
 
 
-def steps_to_turn(score: Score, logits: Sequence[int], threshold: int) -> int | None:
+def steps_to_turn(
+    score: Score, logits: Sequence[int], threshold: int, state: Sequence[int] = ()
+) -> int | None:
     """Return how far a window's largest logit must move against the others to cross a threshold.
 
     Args:
         score: of the exit.
         logits: int8 logits of one window.
         threshold: integer threshold of the exit.
+        state: what the window carries from the exits before (`Score.n_state`).
 
     Returns:
         Steps of int8, at least 1; None where no movement within int8 does it.
     """
     place = max(range(len(logits)), key=lambda index: logits[index])
-    leaves = passes(score.one(logits), threshold)
-    rest = [logit for index, logit in enumerate(logits) if index != place]
+    leaves = passes(score.one(logits, list(state))[0], threshold)
+    moved = list(logits)
     for steps in range(1, MAX_SPREAD + 1):
-        moved = logits[place] + (-steps if leaves else steps)
-        if max(moved, *rest) - min(moved, *rest) > MAX_SPREAD:
+        moved[place] += -1 if leaves else 1
+        if max(moved) - min(moved) > MAX_SPREAD:
             return None
-        if passes(score.one([moved, *rest]), threshold) != leaves:
+        if passes(score.one(moved, list(state))[0], threshold) != leaves:
             return steps
     return None
+
+
+def _margin(logits: list[int]) -> int:
+    second, first = sorted(logits)[-2:]
+    return first - second
 
 
 def _chunks(windows: NDArray[Any]) -> Iterator[NDArray[Any]]:
@@ -285,37 +293,47 @@ class _Judge:
     """Decides by the bundle's policy, and says where and how closely two decisions part."""
 
     def __init__(self, bundle: Bundle, reference: Int8) -> None:
-        manifest = bundle.manifest
-        policy = manifest.policy
-        n_classes = len(manifest.classes)
-        name = policy.score if policy else "logit_margin"
-        self._scores = [make_score(name, stage.outputs[0].scale, n_classes) for stage in manifest.stages]
-        self._thresholds = policy.thresholds_int if policy else (NEVER,) * (len(self._scores) - 1)
+        self._rule = bundle.manifest.exit_rule()
         self._reference = reference
-        self._label, self._exit = self._decide(reference)
+        self._exit, self._label = self._rule.decide(reference)
 
     def differing(self, logits: Int8) -> tuple[DifferingDecision, ...]:
-        label, exit_ = self._decide(logits)
+        exit_, label = self._rule.decide(logits)
         differs = np.flatnonzero((label != self._label) | (exit_ != self._exit))
-        return tuple(self._explain(int(window), int(label[window]), int(exit_[window])) for window in differs)
+        return tuple(
+            self._explain(int(window), int(label[window]), int(exit_[window]), logits[window])
+            for window in differs
+        )
 
-    def _decide(self, logits: Int8) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        scores = np.stack([score.batch(logits[:, k]) for k, score in enumerate(self._scores)], axis=1)
-        exit_ = decide(scores, self._thresholds)
-        return logits[np.arange(len(logits)), exit_ - 1].argmax(axis=1), exit_
+    def _state_before(self, window: int, exit_: int) -> list[int]:
+        """Return what a window carries into an exit by the reference engine's logits."""
+        state = [0] * self._rule.n_state
+        for place in range(exit_ - 1):
+            if self._rule.enabled[place]:
+                self._rule.scores[place].one(self._reference[window, place].tolist(), state)
+        return state
 
-    def _explain(self, window: int, label: int, exit_: int) -> DifferingDecision:
+    def _explain(self, window: int, label: int, exit_: int, got: Int8) -> DifferingDecision:
         reference_exit = int(self._exit[window])
         parted_at = min(exit_, reference_exit)
-        score = self._scores[parted_at - 1]
+        score = self._rule.scores[parted_at - 1]
         logits = self._reference[window, parted_at - 1].tolist()
-        margin = make_score("logit_margin", score.scale, score.n_classes).one(logits)
+        margin = _margin(logits)
         distance: int | None = None
         steps: int | None = margin
         if exit_ != reference_exit:
-            threshold = self._thresholds[parted_at - 1]
-            distance = score.one(logits) - threshold
-            steps = steps_to_turn(score, logits, threshold)
+            threshold = self._rule.thresholds[parted_at - 1]
+            state = self._state_before(window, parted_at)
+            distance = score.one(logits, list(state))[0] - threshold
+            steps = steps_to_turn(score, logits, threshold, state)
+        if self._rule.n_state:
+            # A score with a memory may have turned at an exit before, where the engines name other classes.
+            turned = [
+                _margin(mine.tolist())
+                for mine, other in zip(self._reference[window, :parted_at], got, strict=False)
+                if mine.argmax() != other.argmax()
+            ]
+            steps = min([*turned, *(() if steps is None else (steps,))], default=None)
         return DifferingDecision(
             window=window,
             label=label,

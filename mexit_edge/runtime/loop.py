@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, NamedTuple
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 
 from mexit_edge.bundle import Bundle
 from mexit_edge.errors import InputError
-from mexit_edge.exits import Score, make_score, passes
+from mexit_edge.exits import NEVER, Score, passes
 from mexit_edge.runtime.engines import LoadedModel, open_stage
 from mexit_edge.runtime.input import InputQuantizer
+from mexit_edge.runtime.suspended import Suspended, pack, unpack
 from mexit_edge.runtime.trial import try_bundle
 
+UNDECIDED = -1  # in place of a class
 CHUNK = 4096  # windows whose boundary tensors `infer_batch` keeps at a time
-NEVER = 1 << 31  # a threshold above every integer score
 
 
 class Decision(NamedTuple):
@@ -27,16 +29,17 @@ class Decision(NamedTuple):
     Attributes:
         label: index of the class; ties take the lowest.
         exit: number of the exit that the window left at, from 1.
-        scores: integer score of every exit that was run, in order.
+        scores: integer score of every exit that was run, in order; None where the exit is switched off.
         stages_run: names of the exits whose stages were run.
         invocations: per stage, how often it has been invoked since the `Runtime` was made.
         way_in: ``"fixed_point"`` for int16 counts, ``"float"`` for float windows.
-        measured_latency_ms: time on this machine, not on the device.
+        measured_latency_ms: time on this machine, not on the device; of the resumed part where the window was
+            suspended.
     """
 
     label: int
     exit: int
-    scores: tuple[int, ...]
+    scores: tuple[int | None, ...]
     stages_run: tuple[str, ...]
     invocations: tuple[int, ...]
     way_in: str
@@ -60,13 +63,13 @@ class BatchResult:
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """One stage, ready to run: its model, its tensors' names, its score and threshold."""
+    """One stage, ready to run: its model, its tensors' names, its score and threshold; no score if off."""
 
     exit: str
     model: LoadedModel
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    score: Score
+    score: Score | None
     threshold: int
     read_later: tuple[str, ...]
 
@@ -96,28 +99,33 @@ class Runtime:
         try_bundle(self.bundle, (engine,))
         manifest = self.bundle.manifest
         self.quantizer = InputQuantizer(manifest)
-        policy = manifest.policy
-        n_exits = len(manifest.stages)
-        thresholds = (*policy.thresholds_int, None) if policy else (*[NEVER] * (n_exits - 1), None)
+        rule = manifest.exit_rule()
         self._steps = tuple(
             _Step(
                 exit=spec.exit,
                 model=open_stage(engine, content, spec),
                 inputs=tuple(tensor.name for tensor in spec.inputs),
                 outputs=tuple(tensor.name for tensor in spec.outputs),
-                score=make_score(
-                    policy.score if policy else "logit_margin", spec.outputs[0].scale, len(manifest.classes)
-                ),
-                # The final exit takes whatever comes: every score is at least this.
-                threshold=-NEVER if threshold is None else threshold,
+                score=score if is_on else None,
+                threshold=threshold,
                 read_later=tuple(
-                    {tensor.name for later in manifest.stages[number:] for tensor in later.inputs}
+                    {tensor.name: None for later in manifest.stages[number:] for tensor in later.inputs}
                 ),
             )
-            for number, (spec, content, threshold) in enumerate(
-                zip(manifest.stages, self.bundle.stages, thresholds, strict=True), start=1
+            for number, (spec, content, score, threshold, is_on) in enumerate(
+                # The final exit takes whatever comes: every score is at least this.
+                zip(
+                    manifest.stages,
+                    self.bundle.stages,
+                    rule.scores,
+                    (*rule.thresholds, -NEVER),
+                    rule.enabled,
+                    strict=True,
+                ),
+                start=1,
             )
         )
+        self._n_state = rule.n_state
         self._models = [step.model for step in self._steps]
         self._exits = manifest.exits
         self._input = manifest.input_name
@@ -127,42 +135,80 @@ class Runtime:
         """Per stage, the number of windows it was run for since this object was made."""
         return tuple([model.invocations for model in self._models])
 
-    def infer(self, window: NDArray[Any]) -> Decision:
+    def infer(self, window: NDArray[Any], thresholds: Sequence[int] | None = None) -> Decision:
         """Decide on one window.
 
         Args:
             window: (time, channels), int16 counts or float32 / float64 in the sensor's units.
+            thresholds: one integer per early exit, as a `BudgetController` gives them for the next window;
+                None for those of the policy.
 
         Raises:
-            InputError: wrong shape or dtype, NaN or infinite samples.
+            InputError: wrong shape or dtype, NaN or infinite samples, or not one threshold per early exit.
         """
         started = perf_counter_ns()
         self.quantizer.check(window, "window", batch=False)
         live = {self._input: self.quantizer.quantize(window[None], "window")}
-        scores: list[int] = []
-        for step in self._steps:
-            model = step.model
-            for place, name in enumerate(step.inputs):
-                model.set_input(place, live[name])
-            model.invoke()
-            out = model.get_output(0)
-            logits = out[0].tolist()
-            score = step.score.one(logits)
-            scores.append(score)
-            if passes(score, step.threshold):
-                break
-            live[step.outputs[0]] = out
-            for place in range(1, len(step.outputs)):
-                live[step.outputs[place]] = model.get_output(place)
-        return Decision(
-            label=logits.index(max(logits)),
-            exit=len(scores),
+        scores: list[int | None] = []
+        steps = self._steps if thresholds is None else self._steps_at(thresholds)
+        label = self._run(steps, live, [0] * self._n_state, scores)
+        return self._decision(label, scores, self.quantizer.way_in(window), started)
+
+    def suspend(self, window: NDArray[Any], after: int) -> Suspended | Decision:
+        """Run the first stages of a window and stop there, as a device does that loses its supply.
+
+        Args:
+            window: as for `infer`.
+            after: number of stages to run, from 1 to one less than there are.
+
+        Returns:
+            What must be stored to go on; the decision where the window has left by then.
+
+        Raises:
+            InputError: no such boundary, or as for `infer`.
+        """
+        if not isinstance(after, int) or not 1 <= after < len(self._steps):
+            raise InputError(
+                f"`after` must be a number of stages from 1 to {len(self._steps) - 1}. Received: {after!r}."
+            )
+        started = perf_counter_ns()
+        self.quantizer.check(window, "window", batch=False)
+        live = {self._input: self.quantizer.quantize(window[None], "window")}
+        state, scores = [0] * self._n_state, []  # type: list[int], list[int | None]
+        label = self._run(self._steps[:after], live, state, scores)
+        way_in = self.quantizer.way_in(window)
+        if label != UNDECIDED:
+            return self._decision(label, scores, way_in, started)
+        wanted = self._steps[after - 1].read_later
+        return Suspended(
+            tensors={name: live[name] for name in wanted if name in live},
+            state=tuple(state),
             scores=tuple(scores),
-            stages_run=self._exits[: len(scores)],
-            invocations=self.invocations,
-            way_in=self.quantizer.way_in(window),
-            measured_latency_ms=(perf_counter_ns() - started) / 1e6,
+            way_in=way_in,
         )
+
+    def resume(self, suspended: Suspended) -> Decision:
+        """Run the stages that are left of a suspended window: the decision is that of `infer`.
+
+        Args:
+            suspended: as `suspend` or `restore` gave it.
+        """
+        started = perf_counter_ns()
+        scores = list(suspended.scores)
+        label = self._run(self._steps[len(scores) :], dict(suspended.tensors), list(suspended.state), scores)
+        return self._decision(label, scores, suspended.way_in, started)
+
+    def store(self, suspended: Suspended) -> bytes:
+        """Return a suspended window as the bytes that survive without supply (`runtime.suspended`)."""
+        return pack(suspended, self.bundle.manifest)
+
+    def restore(self, content: bytes) -> Suspended:
+        """Read what `store` wrote.
+
+        Raises:
+            InputError: the bytes were changed, cut off, or written for another bundle.
+        """
+        return unpack(content, self.bundle.manifest)
 
     def infer_batch(self, windows: NDArray[Any]) -> BatchResult:
         """Decide on many windows, with the decisions of `infer`: each stage runs for those that remain.
@@ -211,21 +257,79 @@ class Runtime:
         tensors = self.run_all_exits(windows)
         return np.stack([tensors[step.outputs[0]] for step in self._steps], axis=1)
 
+    def _steps_at(self, thresholds: Sequence[int]) -> tuple[_Step, ...]:
+        """Return the stages with other thresholds; an exit that is off stays off."""
+        if len(thresholds) != len(self._steps) - 1:
+            raise InputError(
+                f"`thresholds` needs one value per early exit ({', '.join(self._exits[:-1]) or 'none'}). "
+                f"Received: {len(thresholds)}."
+            )
+        limits = (*thresholds, self._steps[-1].threshold)
+        return tuple(replace(step, threshold=limit) for step, limit in zip(self._steps, limits, strict=True))
+
+    def _run(
+        self,
+        steps: Sequence[_Step],
+        live: dict[str, NDArray[np.int8]],
+        state: list[int],
+        scores: list[int | None],
+    ) -> int:
+        """Run stages until the window leaves; return its class, `UNDECIDED` where it has not left.
+
+        Args:
+            steps: the stages to run at most.
+            live: name -> tensor; those that later stages read are added.
+            state: what the score remembers; brought up to date.
+            scores: those of the stages run are added.
+        """
+        for step in steps:
+            model = step.model
+            for place, name in enumerate(step.inputs):
+                model.set_input(place, live[name])
+            model.invoke()
+            out = model.get_output(0)
+            if step.score is None:
+                scores.append(None)
+            else:
+                score, label = step.score.one(out[0].tolist(), state)
+                scores.append(score)
+                if passes(score, step.threshold):
+                    return label
+            live[step.outputs[0]] = out
+            for place in range(1, len(step.outputs)):
+                live[step.outputs[place]] = model.get_output(place)
+        return UNDECIDED
+
+    def _decision(self, label: int, scores: Sequence[int | None], way_in: str, started: int) -> Decision:
+        return Decision(
+            label=label,
+            exit=len(scores),
+            scores=tuple(scores),
+            stages_run=self._exits[: len(scores)],
+            invocations=self.invocations,
+            way_in=way_in,
+            measured_latency_ms=(perf_counter_ns() - started) / 1e6,
+        )
+
     def _decide_chunk(
         self, windows: NDArray[Any], label: NDArray[np.int64], left_at: NDArray[np.int64]
     ) -> None:
         """Fill ``label`` and ``left_at`` for one chunk of windows."""
         live = {self._input: self.quantizer.quantize(windows)}
         remaining = np.arange(len(windows))
+        state = np.zeros((len(windows), self._n_state), np.int64)
         for number, step in enumerate(self._steps, start=1):
             outputs = step.model.run_batch([live[name] for name in step.inputs])
-            logits = outputs[0]
-            leaves = passes(step.score.batch(logits), step.threshold)
-            label[remaining[leaves]] = logits[leaves].argmax(axis=1)
+            live |= dict(zip(step.outputs, outputs, strict=True))
+            live = {name: live[name] for name in step.read_later if name in live}
+            if step.score is None:
+                continue
+            scores, labels = step.score.batch(outputs[0], state)
+            leaves = passes(scores, step.threshold)
+            label[remaining[leaves]] = labels[leaves]
             left_at[remaining[leaves]] = number
             stays = ~leaves
             if not stays.any():
                 return
-            live |= dict(zip(step.outputs, outputs, strict=True))
-            live = {name: live[name][stays] for name in step.read_later if name in live}
-            remaining = remaining[stays]
+            live = {name: values[stays] for name, values in live.items()}
+            remaining, state = remaining[stays], state[stays]
