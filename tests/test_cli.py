@@ -31,6 +31,7 @@ REGIME_NAMES = [
 ]
 WORK = {
     "run": ("mexit_edge.cli.run.run_and_print", []),
+    "calibrate": ("mexit_edge.cli.calibrate.calibrate_and_print", ["a.mexit"]),
     "simulate": ("mexit_edge.cli.simulate.simulate_and_print", ["a.mexit"]),
     "train": ("mexit_edge.cli.train.train_and_print", []),
     "verify": ("mexit_edge.cli.verify.verify_and_print", ["a.mexit"]),
@@ -85,8 +86,8 @@ def test_these_tests_know_every_command():
     assert set(names) == set(WORK)
     shown = mexit("--help").stdout
     assert re.findall(rf"^. ({'|'.join(names)})  ", shown, re.MULTILINE) == [
-        *("run", "train", "simulate", "estimate", "devices", "inspect", "verify", "models", "cut", "export"),
-        *("prune", "cluster", "quantize-aware"),
+        *("run", "train", "calibrate", "simulate", "estimate", "devices", "inspect", "verify", "models"),
+        *("cut", "export", "prune", "cluster", "quantize-aware"),
     ]
 
 

@@ -37,7 +37,7 @@ from mexit_edge.estimate import (
 from mexit_edge.estimate.latency.terms import TERMS
 from mexit_edge.estimate.latency.workload import Workload
 from mexit_edge.estimate.results import priced
-from mexit_edge.exits import decide, make_score
+from mexit_edge.exits import ExitRule, make_scores
 from mexit_edge.report import (
     plot_confusion,
     plot_exit_shares,
@@ -52,7 +52,7 @@ from mexit_edge.report.figures import reliability_bins
 from mexit_edge.report.pictures import pictured_exits
 from mexit_edge.report.tables import stages_table
 from mexit_edge.report.theme import Picture
-from mexit_edge.simulate import Simulation
+from mexit_edge.simulate import Simulation, oracle_gap
 
 matplotlib = pytest.importorskip("matplotlib")
 axes_module = pytest.importorskip("matplotlib.axes")
@@ -109,9 +109,9 @@ def make_simulation(n=300, n_exits=3, classes=CLASSES, n_subjects=9, seed=0, thr
         real[np.arange(n), (y + 1) % len(classes)] += 0.8
         logits[:, index] = np.clip(np.round(real / SCALE), -128, 127)
     thresholds = (26,) * (n_exits - 1) if thresholds is None else thresholds
-    score = make_score("logit_margin", SCALE, len(classes))
-    scores = np.stack([score.batch(logits[:, index]) for index in range(n_exits)], axis=1)
-    exit_ = decide(scores, thresholds)
+    scores = make_scores("logit_margin", [SCALE] * n_exits, len(classes))
+    rule = ExitRule(scores, tuple(thresholds), (True,) * n_exits)
+    exit_, label = rule.decide(logits)
     return Simulation(
         engine="tflm",
         data="hapt",
@@ -122,10 +122,10 @@ def make_simulation(n=300, n_exits=3, classes=CLASSES, n_subjects=9, seed=0, thr
         logits=logits,
         scales=(SCALE,) * n_exits,
         stage_macs=tuple(STAGE_MACS[index % len(STAGE_MACS)] for index in range(n_exits)),
-        score="logit_margin",
-        thresholds_int=tuple(thresholds),
+        rule=rule,
+        has_policy=True,
         exit=exit_,
-        label=logits.argmax(axis=2)[np.arange(n), exit_ - 1],
+        label=label,
         invocations=tuple(int(np.sum(exit_ >= number)) for number in range(1, n_exits + 1)),
     )
 
@@ -430,6 +430,24 @@ def test_headline_and_tables_carry_the_simulations_figures():
         assert f"{plain(words.estimated(stage.estimated_energy_uj))} {invocations:,}" in text
 
 
+@pytest.mark.usefixtures("without_drawing")
+def test_hindsight_stands_between_policy_and_oracle():
+    simulation = make_simulation()
+    gap = oracle_gap(simulation)
+    html = render_page(**make_arguments(simulation))
+    assert gap.sentence in words_of(_Page(html))
+    rows = {row["exit"]: row for row in rows_of(html, "exit")}
+    assert list(rows)[-3:] == ["policy", "hindsight", "oracle"]
+    macs = [float(rows[name]["mean MACs"].replace(",", "")) for name in ("policy", "hindsight", "oracle")]
+    assert macs == [round(value) for value in (gap.policy_macs, gap.hindsight_macs, gap.oracle_macs)]
+    assert rows["hindsight"]["balanced accuracy"] == f"{100 * gap.hindsight_balanced_accuracy:.1f} %"
+    against = {row["policy against"]: row for row in rows_of(html, "policy against")}
+    share = 100 * gap.policy_macs / gap.hindsight_macs
+    assert list(against["hindsight"].values())[2] == f"{share:.1f} %"
+    without = {**make_arguments(simulation), "simulation": replace(simulation, has_policy=False)}
+    assert "hindsight" not in render_page(**without)
+
+
 def test_names_are_escaped_and_drawn_literally():
     nasty = "<script>alert(1)</script>"
     simulation = make_simulation(n=60, classes=(nasty, "$x^$", "_hidden"))
@@ -480,14 +498,14 @@ def test_unknown_arena_and_energy_say_unknown():
     assert "whether it fits is unknown" in plain(html)
     assert [row[ENERGY] for row in stages] == ["unknown"] * 3
     assert not any(row[LATENCY] == "unknown" for row in stages)
-    assert [row[ENERGY] for row in rows_of(html, "exit")] == ["unknown"] * 5
+    assert [row[ENERGY] for row in rows_of(html, "exit")] == ["unknown"] * 6
 
 
 @pytest.mark.usefixtures("without_drawing")
 def test_an_unknown_latency_says_unknown_everywhere():
     simulation = make_simulation()
     html = render_page(**make_arguments(simulation, estimate=make_estimate(simulation, unknown=("UNIQUE",))))
-    for heading, n_rows in (("stage to", 3), ("exit", 5)):
+    for heading, n_rows in (("stage to", 3), ("exit", 6)):
         rows = rows_of(html, heading)
         assert [(row[LATENCY], row[ENERGY]) for row in rows] == [("unknown", "unknown")] * n_rows
 
@@ -533,7 +551,7 @@ def test_page_without_optional_parts_says_so():
     ):
         assert expected in text
     rows = rows_of(html, "exit")
-    assert [row["balanced accuracy, float network"] for row in rows] == ["unknown"] * 3 + ["–", "–"]
+    assert [row["balanced accuracy, float network"] for row in rows] == ["unknown"] * 3 + ["–"] * 3
     assert {row[LATENCY] for row in rows} == {"unknown"}
 
 
@@ -565,7 +583,7 @@ def test_one_exit_and_many_exits():
     many = make_simulation(n=120, n_exits=6, classes=("a", "b"))
     html = render_page(**make_arguments(many, history=[]))
     assert "Drawn for exit_01, exit_02, exit_04, exit_05, exit_06 and the policy" in words_of(_Page(html))
-    assert len(rows_of(html, "exit")) == 8
+    assert len(rows_of(html, "exit")) == 9
     assert pictured_exits(3) == [1, 2, 3]
 
 

@@ -123,7 +123,7 @@ def refuse_file_name(out: Path | None, rule: str) -> None:
         raise InputError(f"`--out` must name {rule}. Received: {out}. Leave out {out.suffix}.")
 
 
-def parse_options(given: Sequence[str]) -> dict[str, Any]:
+def parse_options(given: Sequence[str], option: str = "--set") -> dict[str, Any]:
     """Return options given as NAME=VALUE; a value is JSON where it can be, else text.
 
     Raises:
@@ -134,7 +134,7 @@ def parse_options(given: Sequence[str]) -> dict[str, Any]:
         name, equals, text = one.partition("=")
         if not equals or not name or name in options:
             why = "twice" if name in options else repr(one)
-            raise InputError(f"`--set` must be NAME=VALUE, each name once. Received: {name} {why}.")
+            raise InputError(f"`{option}` must be NAME=VALUE, each name once. Received: {name} {why}.")
         try:
             options[name] = json.loads(text)
         except json.JSONDecodeError:

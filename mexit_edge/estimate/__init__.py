@@ -50,6 +50,7 @@ from mexit_edge.estimate.results import (
     ModelEstimate,
     StageEstimate,
 )
+from mexit_edge.estimate.single_exit import single_exit_cost, single_exit_operations
 
 __all__ = [
     "BATTERY_NOTE",
@@ -99,6 +100,8 @@ __all__ = [
     "parse_device",
     "plan_activations",
     "plan_memory",
+    "single_exit_cost",
+    "single_exit_operations",
     "total_live_macs",
     "total_macs",
     "unknown_operations",

@@ -5,7 +5,6 @@ Each returns its `matplotlib.axes.Axes` and follows the rcParams in force.
 
 from __future__ import annotations
 
-import io
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 BAR = 0.62
 # In inches: of a bar, of what is above and below them, of an entry of the legend, and the width of all.
 ROW, AROUND, ENTRY, WIDTH = 0.36, 0.9, 0.21, 7.2
-PNG_DPI = 200
 
 # Term -> what the legend calls it.
 LABELS = {
@@ -126,13 +124,7 @@ def estimate_picture(estimate: BundleEstimate | ModelEstimate, kind: Literal["pn
     draw = (
         partial(_both, estimate) if isinstance(estimate, BundleEstimate) else partial(term_figure, estimate)
     )
-    if kind == "svg":
-        return theme.svg(draw)
-    content = io.BytesIO()
-    with canvas.load_matplotlib().rc_context(theme.rc(theme.LIGHT)):
-        figure: Any = draw().figure
-        figure.savefig(content, format="png", dpi=PNG_DPI, facecolor=theme.LIGHT.surface)
-    return content.getvalue()
+    return theme.drawn(draw, kind)
 
 
 def _both(estimate: BundleEstimate) -> Axes:

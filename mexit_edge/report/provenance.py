@@ -7,13 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mexit_edge.bundle.card import calibration_caveat
+from mexit_edge.bundle.card import calibration_caveat, calibration_goal
+from mexit_edge.exits import NEVER
 from mexit_edge.report.tables import Table
-from mexit_edge.report.words import NOT_APPLICABLE, UNKNOWN, count, numbers, points, setting, subjects
+from mexit_edge.report.words import (
+    NOT_APPLICABLE,
+    UNKNOWN,
+    count,
+    numbers,
+    percent,
+    points,
+    setting,
+    subjects,
+)
 from mexit_edge.simulate import seen_subjects
 
 if TYPE_CHECKING:
-    from mexit_edge.bundle import Manifest
+    from mexit_edge.bundle import Manifest, SupportSpec
     from mexit_edge.estimate import BundleEstimate
     from mexit_edge.simulate import Simulation
 
@@ -32,7 +42,9 @@ def thresholds_table(manifest: Manifest, simulation: Simulation) -> Table:
         caption="A window leaves at the first exit whose score reaches the threshold. The integers decide.",
         columns=("exit", "score", "threshold (integer)", "threshold (float, for display)"),
         rows=tuple(
-            (name, simulation.score, count(integer), UNKNOWN if value is None else f"{value:.4g}")
+            (name, simulation.score, "never", NOT_APPLICABLE)
+            if integer == NEVER
+            else (name, simulation.score, count(integer), UNKNOWN if value is None else f"{value:.4g}")
             for name, integer, value in zip(
                 simulation.exits[:-1], simulation.thresholds_int, floats, strict=True
             )
@@ -56,17 +68,35 @@ def calibration_table(manifest: Manifest) -> Table | None:
         ("subjects", numbers(calibration.subjects) or UNKNOWN),
         ("windows", count(calibration.n_windows)),
         made_by,
-        ("cost that was minimised", calibration.cost),
-        ("limit on the loss of balanced accuracy", f"{points(calibration.max_drop)} points"),
+        ("cost", calibration.cost),
+        ("set for", calibration_goal(calibration)),
         ("loss on these windows, gains counted", f"{points(calibration.drop)} points"),
         (
             "upper 90 % bound of what is lost, gains not counted, windows taken as independent",
             f"{points(calibration.drop_upper)} points",
         ),
-        ("every threshold tried", "yes" if calibration.exact else "no: improved one at a time"),
+        ("every threshold tried", "yes" if calibration.exact else "no: improved two at a time"),
+        *((f"threshold of {one.exit}", _support(one)) for one in calibration.support),
+        *(
+            (
+                f"temperature of {one.exit}",
+                f"{one.temperature:.3g}; ECE {one.ece_before:.3f} before, {one.ece_after:.3f} after",
+            )
+            for one in calibration.temperatures
+        ),
     )
     caption = "Recorded in the bundle's manifest." + ("" if caveat is None else f" {caveat}")
     return Table(caption, ("calibration", "value"), rows, is_text=True)
+
+
+def _support(one: SupportSpec) -> str:
+    if one.loss_rate_low is None or one.loss_rate_high is None:
+        return "no window leaves here"
+    verdict = "" if one.supported else ": too little to support it"
+    return (
+        f"{one.windows:,} windows leave, {one.losses:,} of them lost "
+        f"(90 % interval {percent(one.loss_rate_low)} to {percent(one.loss_rate_high)}){verdict}"
+    )
 
 
 def parity_table(parity: Sequence[Mapping[str, Any]]) -> Table:

@@ -6,12 +6,15 @@ import base64
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mexit_edge.report.canvas import load_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+PNG_DPI = 200
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,21 @@ def svg(draw: Callable[[], Axes], scheme: Scheme = LIGHT, *, surface: bool = Tru
             facecolor=scheme.surface if surface else "none",
             metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
         )
+    return content.getvalue()
+
+
+def drawn(draw: Callable[[], Axes], kind: Literal["png", "svg"]) -> bytes:
+    """Draw a figure as a file of that kind, in the light scheme.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    if kind == "svg":
+        return svg(draw)
+    content = io.BytesIO()
+    with load_matplotlib().rc_context(rc(LIGHT)):
+        figure: Any = draw().figure
+        figure.savefig(content, format="png", dpi=PNG_DPI, facecolor=LIGHT.surface)
     return content.getvalue()
 
 

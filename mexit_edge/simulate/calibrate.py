@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mexit_edge.bundle import Bundle, Calibration, Golden, Policy
+from mexit_edge.bundle import Bundle, Golden, TemporalSpec
 from mexit_edge.errors import InputError
-from mexit_edge.estimate import estimate_bundle, unknown_operations
-from mexit_edge.exits import make_score, search_thresholds
+from mexit_edge.estimate import Device
+from mexit_edge.exits import NEVER, BudgetedPoint, budgeted_curve
 from mexit_edge.runtime import Runtime, available_engines, reference_engine
 from mexit_edge.signals import Windows
 from mexit_edge.simulate.evaluate import check_fit, raw_windows
+from mexit_edge.simulate.exit_costs import ExitCosts, exit_costs
+from mexit_edge.simulate.goals import DEFAULT_MAX_DROP, Goal, LeastCost, OnlineBudget, Scoring
+from mexit_edge.simulate.policies import Judged, make_policy
 from mexit_edge.simulate.subjects import FITTED, refuse_seen
 
 GOLDEN_WINDOWS = 48
@@ -22,113 +25,129 @@ GOLDEN_WINDOWS = 48
 def calibrate(
     bundle: Bundle,
     windows: Windows,
+    goal: Goal | None = None,
     *,
-    max_drop: float = 0.005,
-    score: str = "logit_margin",
-    device: str | None = None,
+    max_drop: float | None = None,
+    score: str | Scoring = "logit_margin",
+    cost: str | ExitCosts | None = None,
+    device: str | Device | None = None,
+    temporal: Sequence[TemporalSpec] = (),
+    online: OnlineBudget | None = None,
     engine: str | None = None,
 ) -> Bundle:
-    """Search thresholds on calibration windows and return the bundle with that policy.
+    """Set thresholds on calibration windows and return the bundle with that policy.
 
     Args:
         bundle: the stages.
         windows: of calibration subjects, disjoint from training, validation and test subjects.
-        max_drop: largest allowed loss of balanced accuracy against the final exit, as a share, held on the
-            upper 90 % bound of the paired loss, gains not counted. The bound takes windows as independent and
-            is not corrected for the search: it keeps the search off the edge, and guarantees nothing.
-        score: a key of `mexit_edge.exits.SCORES`.
-        device: what a window costs is the estimated latency on this device; None for multiply-accumulates.
+        goal: what the thresholds are to achieve; None for `LeastCost`.
+        max_drop: short for ``goal=LeastCost(max_drop)``.
+        score: a key of `mexit_edge.exits.SCORES`, or a `Scoring` with options, temperatures, and exits that
+            are switched off.
+        cost: of a window, one of `mexit_edge.simulate.COSTS`; None for the estimated latency where there is a
+            device, else multiply-accumulates.
+        device: to estimate the cost on, by name or as a `Device`.
+        temporal: rules over the decisions of a stream, in order.
+        online: what a controller is to hold over a stream; None for no controller.
         engine: executes the stages; None for the one that stands for the device.
 
     Raises:
-        InputError: windows of subjects that the network was trained or validated on, or that do not fit; no
-            such score or device, or the bundle's latency on it is unknown.
+        InputError: windows of subjects that the network was trained or validated on, or that do not fit or
+            hold a single class; no such score, exit, cost or device; a goal out of reach.
+
+    Example:
+        ```python
+        bundle = calibrate(bundle, split.calibration, Floor(0.94), cost="energy_uj", device="nucleo-u575zi")
+        ```
+    """
+    return with_policy(
+        bundle,
+        judge(bundle, windows, engine),
+        chosen_goal(goal, max_drop),
+        score,
+        cost if isinstance(cost, ExitCosts) else exit_costs(bundle, cost, device),
+        temporal,
+        online,
+    )
+
+
+def judge(bundle: Bundle, windows: Windows, engine: str | None = None) -> Judged:
+    """Return calibration windows with what every exit says of them.
+
+    Args:
+        bundle: the stages.
+        windows: of calibration subjects.
+        engine: executes the stages; None for the one that stands for the device.
+
+    Raises:
+        InputError: windows of subjects that the network was trained or validated on, or that do not fit.
     """
     check_fit(bundle, windows)
     refuse_seen(bundle.manifest, windows, FITTED)
     engine = engine or reference_engine()
     logits = Runtime(bundle, engine).all_logits(raw_windows(bundle, windows))
-    policy = search_policy(
-        bundle, logits, windows, max_drop=max_drop, score=score, device=device, engine=engine
+    return Judged(logits, windows, engine=engine)
+
+
+def budgeted_points(bundle: Bundle, judged: Judged, costs: ExitCosts) -> tuple[BudgetedPoint, ...]:
+    """Return quality over cost on calibration windows by the scores of a bundle's policy.
+
+    Args:
+        bundle: with a policy.
+        judged: the calibration windows.
+        costs: of a window that leaves at each exit.
+
+    Returns:
+        39 points (`mexit_edge.exits.budgeted_curve`); thresholds and shares of exits that are off are `NEVER`
+        and 0.
+    """
+    rule = bundle.manifest.exit_rule()
+    scores, labels = rule.score(judged.logits)
+    on = np.flatnonzero(rule.enabled)
+    points = budgeted_curve(
+        scores[:, on[:-1]], labels[:, on], judged.windows.y, [costs.values[place] for place in on]
     )
+    n_exits = len(rule.enabled)
+    spread = []
+    for point in points:
+        thresholds, shares = [NEVER] * (n_exits - 1), [0.0] * n_exits
+        for place, threshold in zip(on, point.thresholds, strict=False):
+            thresholds[place] = threshold
+        for place, share in zip(on, point.exit_shares, strict=True):
+            shares[place] = share
+        spread.append(replace(point, thresholds=tuple(thresholds), exit_shares=tuple(shares)))
+    return tuple(spread)
+
+
+def with_policy(
+    bundle: Bundle,
+    judged: Judged,
+    goal: Goal,
+    score: str | Scoring,
+    costs: ExitCosts,
+    temporal: Sequence[TemporalSpec] = (),
+    online: OnlineBudget | None = None,
+) -> Bundle:
+    """Return the bundle with a policy made from logits; see `calibrate`."""
+    scoring = Scoring(score) if isinstance(score, str) else score
+    policy = make_policy(bundle, judged, goal, scoring, costs, online)
+    policy = policy.model_copy(update={"temporal": tuple(temporal)})
     return bundle.with_manifest(policy=policy, golden=None)
 
 
-def search_policy(
-    bundle: Bundle,
-    logits: NDArray[np.int8],
-    windows: Windows,
-    *,
-    max_drop: float,
-    score: str,
-    device: str | None,
-    engine: str | None = None,
-    folds: int | None = None,
-) -> Policy:
-    """Search thresholds on int8 logits, and note how they were found; what `calibrate` does once it has them.
-
-    Args:
-        bundle: on whose int8 grid the logits are, and what a window costs.
-        logits: (n, E, classes), of every exit.
-        windows: (n), of which only label, subject and name are read.
-        max_drop: as for `calibrate`.
-        score: as for `calibrate`.
-        device: as for `calibrate`.
-        engine: that made the logits; None for out-of-fold logits.
-        folds: number of networks that made out-of-fold logits; None for logits of the bundle itself.
+def chosen_goal(goal: Goal | None, max_drop: float | None) -> Goal:
+    """Return the goal that was meant.
 
     Raises:
-        InputError: no such score or device, the bundle's latency on it is unknown, or ``max_drop`` is no
-            share.
+        InputError: both were given.
     """
-    manifest = bundle.manifest
-    scores = [
-        make_score(score, stage.outputs[0].scale, len(manifest.classes)) for stage in manifest.stages[:-1]
-    ]
-    columns = [one.batch(logits[:, index]) for index, one in enumerate(scores)]
-    costs, unit = _exit_costs(bundle, device)
-    found = search_thresholds(
-        np.stack(columns, axis=1) if columns else np.empty((len(windows), 0), np.int64),
-        logits.argmax(axis=2),
-        windows.y,
-        costs,
-        max_drop,
-    )
-    return Policy(
-        score=score,
-        thresholds=tuple(one.to_float(value) for one, value in zip(scores, found.thresholds, strict=True)),
-        thresholds_int=found.thresholds,
-        calibration=Calibration(
-            data=windows.name,
-            subjects=windows.subjects,
-            n_windows=len(windows),
-            max_drop=max_drop,
-            drop=found.drop,
-            drop_upper=found.drop_upper,
-            cost=unit,
-            exact=found.exact,
-            engine=engine,
-            kind="held_out" if folds is None else "out_of_fold",
-            folds=folds,
-        ),
-    )
-
-
-def _exit_costs(bundle: Bundle, device: str | None) -> tuple[list[float], str]:
-    """Return what a window costs that leaves at each exit, and in which unit."""
-    if device is None:
-        return [float(macs) for macs in bundle.manifest.cumulative_macs], "macs"
-    estimate = estimate_bundle(bundle, device)
-    latencies = [one.estimated_latency_ms for one in estimate.exits]
-    known = [one.value for one in latencies if one is not None]
-    if len(known) != len(latencies):
-        unknown = unknown_operations(chain.from_iterable(estimate.operations))
+    if goal is None:
+        return LeastCost(DEFAULT_MAX_DROP if max_drop is None else max_drop)
+    if max_drop is not None:
         raise InputError(
-            "`device` must be one where the latency of every operator in the bundle is known. "
-            f"Received: {device!r} and {', '.join(unknown)}. Leave `device` out to search by "
-            "multiply-accumulates, or replace the layers that make these operators."
+            f"`max_drop` must be left out where there is a `goal`. Received: {max_drop}, {goal}."
         )
-    return known, f"estimated_latency_ms on {estimate.device}"
+    return goal
 
 
 def make_golden(bundle: Bundle, windows: Windows, n: int = GOLDEN_WINDOWS) -> Bundle:

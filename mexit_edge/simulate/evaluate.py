@@ -51,7 +51,6 @@ def simulate(
     estimate = None if device is None else estimate_bundle(bundle, device)
     samples = raw_windows(bundle, windows)
     result = runtime.infer_batch(samples)
-    policy = manifest.policy
     return Simulation(
         engine=engine,
         data=windows.name,
@@ -62,8 +61,8 @@ def simulate(
         logits=runtime.all_logits(samples),
         scales=tuple(stage.outputs[0].scale for stage in manifest.stages),
         stage_macs=tuple(stage.macs for stage in manifest.stages),
-        score=policy.score if policy else "logit_margin",
-        thresholds_int=policy.thresholds_int if policy else (),
+        rule=manifest.exit_rule(),
+        has_policy=manifest.policy is not None,
         exit=result.exit,
         label=result.label,
         invocations=result.invocations,

@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 
 from mexit_edge.bundle import Bundle, Manifest, TensorSpec
 from mexit_edge.errors import InputError
+from mexit_edge.estimate import Device
 from mexit_edge.signals import Windows
-from mexit_edge.simulate.calibrate import search_policy
+from mexit_edge.simulate.calibrate import chosen_goal, with_policy
 from mexit_edge.simulate.evaluate import check_fit
+from mexit_edge.simulate.exit_costs import ExitCosts, exit_costs
+from mexit_edge.simulate.goals import Goal, Scoring
+from mexit_edge.simulate.policies import Judged
 from mexit_edge.simulate.subjects import seen_subjects
 
 
@@ -28,9 +32,11 @@ def calibrate_out_of_fold(
     windows: Windows,
     *,
     folds: int,
-    max_drop: float = 0.005,
-    score: str = "logit_margin",
-    device: str | None = None,
+    goal: Goal | None = None,
+    max_drop: float | None = None,
+    score: str | Scoring = "logit_margin",
+    cost: str | ExitCosts | None = None,
+    device: str | Device | None = None,
 ) -> Bundle:
     """Search thresholds on out-of-fold logits of the training windows; return the bundle with that policy.
 
@@ -42,11 +48,11 @@ def calibrate_out_of_fold(
         logits: (n, E, classes) float logits, window i by the fold network that did not see its subject.
         windows: (n) training windows in the same order; of their samples nothing is read.
         folds: number of fold networks, K.
-        max_drop: largest allowed loss of balanced accuracy against the final exit, as a share, held on the
-            upper 90 % bound as in `calibrate`. It is held on the fold networks' logits and guarantees nothing
-            for the bundle, whose network is another one.
-        score: a key of `mexit_edge.exits.SCORES`.
-        device: what a window costs is the estimated latency on this device; None for multiply-accumulates.
+        goal: as for `calibrate`; what it bounds is the loss of the fold networks. A `Risk` is refused.
+        max_drop: as for `calibrate`.
+        score: as for `calibrate`.
+        cost: as for `calibrate`.
+        device: as for `calibrate`.
 
     Raises:
         InputError: the logits do not fit the windows or are not finite, a window's subject is not among the
@@ -60,10 +66,13 @@ def calibrate_out_of_fold(
         [quantize(logits[:, exit_], stage.outputs[0]) for exit_, stage in enumerate(bundle.manifest.stages)],
         axis=1,
     )
-    policy = search_policy(
-        bundle, steps, windows, max_drop=max_drop, score=score, device=device, folds=int(folds)
+    return with_policy(
+        bundle,
+        Judged(steps, windows, folds=int(folds)),
+        chosen_goal(goal, max_drop),
+        score,
+        cost if isinstance(cost, ExitCosts) else exit_costs(bundle, cost, device),
     )
-    return bundle.with_manifest(policy=policy, golden=None)
 
 
 def quantize(values: NDArray[Any], tensor: TensorSpec) -> NDArray[np.int8]:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from mexit_edge.estimate import BundleEstimate, unknown_operations
 from mexit_edge.exits import (
+    ExitRule,
     Interval,
     balanced_accuracy,
     decide,
     expected_calibration_error,
-    make_score,
     oracle_exits,
     paired_drop_interval,
     softmax,
@@ -36,8 +36,8 @@ class Simulation:
         logits: (n, E, classes) int8 logits of every exit, whether or not the policy went that far.
         scales: (E,) quantization scale of each exit's logits.
         stage_macs: (E,) multiply-accumulates of each stage.
-        score: name of the policy's score.
-        thresholds_int: (E - 1,) integer thresholds.
+        rule: what decided.
+        has_policy: whether thresholds were in force; without any, every window ran to the final exit.
         exit: (n,) exit at which the policy's own staged run left, 1 to E.
         label: (n,) class that this run decided on.
         invocations: (E,) windows that each stage was run for in the policy's run.
@@ -53,8 +53,8 @@ class Simulation:
     logits: NDArray[np.int8]
     scales: tuple[float, ...]
     stage_macs: tuple[int, ...]
-    score: str
-    thresholds_int: tuple[int, ...]
+    rule: ExitRule
+    has_policy: bool
     exit: NDArray[np.int64]
     label: NDArray[np.int64]
     invocations: tuple[int, ...]
@@ -105,11 +105,22 @@ class Simulation:
     @cached_property
     def scores(self) -> NDArray[np.int64]:
         """(n, E) integer scores of every exit."""
-        columns = [
-            make_score(self.score, scale, len(self.classes)).batch(self.logits[:, index])
-            for index, scale in enumerate(self.scales)
-        ]
-        return np.stack(columns, axis=1)
+        return self.rule.score(self.logits)[0]
+
+    @cached_property
+    def rule_labels(self) -> NDArray[np.int64]:
+        """(n, E) class that the rule gives a window which leaves at each exit; `predicted` but for votes."""
+        return self.rule.score(self.logits)[1]
+
+    @property
+    def score(self) -> str:
+        """Name of the policy's score."""
+        return self.rule.scores[0].name
+
+    @property
+    def thresholds_int(self) -> tuple[int, ...]:
+        """(E - 1,) integer thresholds; none without a policy."""
+        return self.rule.thresholds if self.has_policy else ()
 
     @property
     def accuracies(self) -> tuple[float, ...]:
@@ -154,11 +165,6 @@ class Simulation:
             f"{loss} [{100 * interval.low:.2f}, {100 * interval.high:.2f}] "
             f"({interval.level:.0%} subject bootstrap)."
         )
-
-    @property
-    def has_policy(self) -> bool:
-        """Whether thresholds were in force; without any, every window ran to the final exit."""
-        return len(self.thresholds_int) == len(self.exits) - 1
 
     @property
     def exit_shares(self) -> tuple[float, ...]:
@@ -213,14 +219,15 @@ class Simulation:
         Returns:
             mean MACs (steps,) in ascending order, and balanced accuracy (steps,).
         """
-        units = [make_score(self.score, scale, len(self.classes)).unit for scale in self.scales]
-        early = (self.scores * np.asarray(units))[:, :-1]
+        early = (self.scores * np.asarray([score.unit for score in self.rule.scores]))[:, :-1]
         if not early.shape[1]:
             return np.asarray([float(self.full_macs)]), np.asarray(self.balanced_accuracies)
         sweep = np.append(np.quantile(early, np.linspace(0, 1, steps - 1)), np.inf)
         rows = np.arange(len(self))
         exits = [decide(early, [threshold] * early.shape[1]) for threshold in sweep]
         macs = np.asarray([self.exit_macs[exit_ - 1].mean() for exit_ in exits])
-        quality = np.asarray([balanced_accuracy(self.y, self.predicted[rows, exit_ - 1]) for exit_ in exits])
+        quality = np.asarray(
+            [balanced_accuracy(self.y, self.rule_labels[rows, exit_ - 1]) for exit_ in exits]
+        )
         order = np.argsort(macs, kind="stable")
         return macs[order], quality[order]
