@@ -37,6 +37,7 @@ from mexit_edge.exits import (
 from mexit_edge.runtime import Runtime, available_engines, reference_engine, verify_golden
 from mexit_edge.signals import UNLABELLED, Sensor, Windows
 from mexit_edge.simulate import (
+    Scoring,
     Simulation,
     calibrate,
     calibrate_out_of_fold,
@@ -705,3 +706,11 @@ def test_quantizing_saturates_and_rounds_half_to_even() -> None:
     steps = quantize(values, logits_tensor(0.5, -4))
     assert steps.tolist() == [[-128, 127, -4, -2], [-4, -6, -2, -128]]
     assert quantize(np.array([1e308]), logits_tensor(1e-3, 0)).tolist() == [127]
+
+
+def test_the_curve_leaves_at_no_exit_that_is_switched_off(bundle: Bundle, calibration: Windows) -> None:
+    for off, cheapest in ((("exit_01",), 3000), (("exit_01", "exit_02"), 6000)):
+        made = calibrate(bundle, calibration, score=Scoring(off=off), engine=ENGINE)
+        macs, quality = simulate_seen(made, calibration, engine=ENGINE).tradeoff(20)
+        assert macs[0] == cheapest
+        assert len(macs) == len(quality)

@@ -29,7 +29,7 @@ from mexit_edge.simulate.play import play
 from mexit_edge.simulate.play_options import PlayOptions
 from mexit_edge.simulate.playback import Playback, PlayedStream
 from mexit_edge.simulate.playback_summary import Latencies, PlaybackSummary
-from mexit_edge.simulate.policies import Judged
+from mexit_edge.simulate.scored import Judged
 from mexit_edge.simulate.side_by_side import SideBySide, compare
 from mexit_edge.simulate.simulation import Simulation
 from mexit_edge.simulate.subjects import seen_subjects

@@ -16,7 +16,8 @@ from mexit_edge.signals import Windows
 from mexit_edge.simulate.evaluate import check_fit, raw_windows
 from mexit_edge.simulate.exit_costs import ExitCosts, exit_costs
 from mexit_edge.simulate.goals import DEFAULT_MAX_DROP, Goal, LeastCost, OnlineBudget, Scoring
-from mexit_edge.simulate.policies import Judged, make_policy
+from mexit_edge.simulate.policies import make_policy
+from mexit_edge.simulate.scored import Judged
 from mexit_edge.simulate.subjects import FITTED, refuse_seen
 
 GOLDEN_WINDOWS = 48

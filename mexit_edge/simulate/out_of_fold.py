@@ -22,7 +22,7 @@ from mexit_edge.simulate.calibrate import chosen_goal, with_policy
 from mexit_edge.simulate.evaluate import check_fit
 from mexit_edge.simulate.exit_costs import ExitCosts, exit_costs
 from mexit_edge.simulate.goals import Goal, Scoring
-from mexit_edge.simulate.policies import Judged
+from mexit_edge.simulate.scored import Judged
 from mexit_edge.simulate.subjects import seen_subjects
 
 

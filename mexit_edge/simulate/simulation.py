@@ -220,11 +220,12 @@ class Simulation:
             mean MACs (steps,) in ascending order, and balanced accuracy (steps,).
         """
         early = (self.scores * np.asarray([score.unit for score in self.rule.scores]))[:, :-1]
-        if not early.shape[1]:
-            return np.asarray([float(self.full_macs)]), np.asarray(self.balanced_accuracies)
-        sweep = np.append(np.quantile(early, np.linspace(0, 1, steps - 1)), np.inf)
+        on = np.asarray(self.rule.enabled[:-1], bool)
+        if not on.any():
+            return np.asarray([float(self.full_macs)]), np.asarray(self.balanced_accuracies[-1:])
+        sweep = np.append(np.quantile(early[:, on], np.linspace(0, 1, steps - 1)), np.inf)
         rows = np.arange(len(self))
-        exits = [decide(early, [threshold] * early.shape[1]) for threshold in sweep]
+        exits = [decide(early, np.where(on, threshold, np.inf).tolist()) for threshold in sweep]
         macs = np.asarray([self.exit_macs[exit_ - 1].mean() for exit_ in exits])
         quality = np.asarray(
             [balanced_accuracy(self.y, self.rule_labels[rows, exit_ - 1]) for exit_ in exits]
