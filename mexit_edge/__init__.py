@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mexit_edge.regimes import MultiExitModel
     from mexit_edge.runtime import Runtime
     from mexit_edge.signals import Recording, Sensor, Windows
-    from mexit_edge.simulate import calibrate, simulate
+    from mexit_edge.simulate import calibrate, play, simulate
 
 _ROOMS = (
     "bundle",
@@ -46,6 +46,7 @@ _NAMES = {
     "calibrate": "simulate",
     "estimate_bundle": "estimate",
     "export": "compress",
+    "play": "simulate",
     "simulate": "simulate",
 }
 
@@ -67,6 +68,7 @@ __all__ = [
     "exits",
     "export",
     "models",
+    "play",
     "regimes",
     "report",
     "runtime",
