@@ -15,7 +15,7 @@ from rich.table import Table
 
 from mexit_edge.bundle import Manifest
 from mexit_edge.estimate import BundleEstimate, BundleMemory, Estimate, MemoryPlan, unknown_operations
-from mexit_edge.simulate import Simulation
+from mexit_edge.simulate import Simulation, oracle_gap
 
 
 def print_json(facts: dict[str, Any]) -> None:
@@ -27,6 +27,7 @@ def quality_facts(simulation: Simulation, estimate: BundleEstimate) -> dict[str,
     """Return what a simulation and an estimate tell, in plain types."""
     interval = simulation.drop_interval
     expected = estimate.expected(simulation.exit_shares)
+    gap = oracle_gap(simulation)
     return {
         "engine": simulation.engine,
         "data": simulation.data,
@@ -64,6 +65,7 @@ def quality_facts(simulation: Simulation, estimate: BundleEstimate) -> dict[str,
             "balanced_accuracy": simulation.oracle_balanced_accuracy,
             "mean_macs": simulation.oracle_mean_macs,
         },
+        "oracle_gap": None if gap is None else gap.to_dict(),
         "device": estimate.device,
         "stack": estimate.stack,
         "estimate_notes": list(estimate.notes),
@@ -71,13 +73,17 @@ def quality_facts(simulation: Simulation, estimate: BundleEstimate) -> dict[str,
 
 
 def quality_table(simulation: Simulation, float_balanced: list[float] | None) -> Table:
-    """Return what exits, policy and oracle achieve, and what they compute.
+    """Return what exits, policy, hindsight and oracle achieve, what they compute, and where the gap is.
 
     Args:
         simulation: of the int8 stages.
         float_balanced: balanced accuracy of the float network per exit, or None where it is not known.
     """
-    table = Table(title=f"{len(simulation):,} test windows of {simulation.data}, int8 on {simulation.engine}")
+    gap = oracle_gap(simulation)
+    table = Table(
+        title=f"{len(simulation):,} test windows of {simulation.data}, int8 on {simulation.engine}",
+        caption=None if gap is None else gap.sentence,
+    )
     table.add_column("")
     for heading in ("balanced\naccuracy", "float\nnetwork", "accuracy", "windows\nleave", "MACs", "of full"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -96,6 +102,7 @@ def quality_table(simulation: Simulation, float_balanced: list[float] | None) ->
     table.add_section()
     for name, balanced, accuracy, macs in (
         (policy, simulation.policy_balanced_accuracy, simulation.policy_accuracy, simulation.mean_macs),
+        *([] if gap is None else [("hindsight", gap.hindsight_balanced_accuracy, None, gap.hindsight_macs)]),
         ("oracle", simulation.oracle_balanced_accuracy, None, simulation.oracle_mean_macs),
     ):
         table.add_row(

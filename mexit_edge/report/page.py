@@ -13,6 +13,7 @@ from mexit_edge.errors import InputError, MissingExtraError
 from mexit_edge.files import refuse_existing, write_bytes
 from mexit_edge.report import provenance, tables, words
 from mexit_edge.report.pictures import make_pictures
+from mexit_edge.simulate import oracle_gap
 
 if TYPE_CHECKING:
     from mexit_edge.bundle import Manifest
@@ -61,20 +62,9 @@ def render_page(
         MissingExtraError: jinja2 or matplotlib is not installed.
     """
     _check_same_bundle(manifest, simulation)
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingExtraError("jinja2", "report") from error
-    # Class names, settings and notes come from users: everything is escaped, and a misspelt name is an error.
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mexit_edge.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     calibration = provenance.calibration_table(manifest)
-    return environment.get_template("page.html.j2").render(
+    gap = oracle_gap(simulation)
+    page = load_template("page.html.j2").render(
         name=manifest.name,
         about=_about(manifest),
         title=_title(manifest, simulation),
@@ -84,9 +74,10 @@ def render_page(
             simulation, history or [], float_quality, [str(row["phase"]) for row in training_cost]
         ),
         training_cost=tables.training_cost_table(training_cost) if training_cost else None,
-        comparison=tables.comparison_table(simulation),
+        comparison=tables.comparison_table(simulation, gap),
         leaving=tables.leaving_table(simulation),
-        exits=tables.exits_table(simulation, estimate, float_quality),
+        exits=tables.exits_table(simulation, estimate, float_quality, gap),
+        gap=None if gap is None else gap.sentence,
         stages=tables.stages_table(manifest, simulation, estimate),
         thresholds=provenance.thresholds_table(manifest, simulation),
         calibration=calibration,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mexit_edge.exits import balanced_accuracy, expected_calibration_error
+from mexit_edge.exits import balanced_accuracy, decide, expected_calibration_error
 from mexit_edge.report.words import (
     NBSP,
     NOT_APPLICABLE,
@@ -25,11 +25,15 @@ from mexit_edge.report.words import (
 if TYPE_CHECKING:
     from mexit_edge.bundle import Manifest, StageSpec
     from mexit_edge.estimate import BundleEstimate
-    from mexit_edge.simulate import Simulation
+    from mexit_edge.simulate import OracleGap, Simulation
 
 TOTAL = "total"
 LATENCY = f"estimated ms [low,{NBSP}high]"
 ENERGY = f"estimated uJ [low,{NBSP}high]"
+HINDSIGHT = (
+    "Hindsight: the cheapest thresholds of the same score that are as good as the policy, set with the "
+    "labels of these very windows. "
+)
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,12 @@ class Table:
 
 
 def exits_table(
-    simulation: Simulation, estimate: BundleEstimate | None, float_quality: Mapping[str, Any] | None
+    simulation: Simulation,
+    estimate: BundleEstimate | None,
+    float_quality: Mapping[str, Any] | None,
+    gap: OracleGap | None,
 ) -> Table:
-    """Return quality and cost of every exit, the policy and the oracle."""
+    """Return quality and cost of every exit, the policy, hindsight where there is a gap, and the oracle."""
     n_exits = len(simulation.exits)
     floats = float_balanced_accuracies(simulation, float_quality)
     rows = []
@@ -80,19 +87,25 @@ def exits_table(
         f"{ece:.3f}",
     )
     rows.append(("policy", *quality, *_cost(simulation, simulation.exit, estimate, percent(1.0))))
-    label = simulation.predicted[np.arange(len(simulation)), simulation.oracle_exit - 1]
-    quality = (
-        percent(float(np.mean(label == simulation.y))),
-        percent(balanced_accuracy(simulation.y, label)),
-        NOT_APPLICABLE,
-        NOT_APPLICABLE,
-    )
-    rows.append(("oracle", *quality, *_cost(simulation, simulation.oracle_exit, estimate, NOT_APPLICABLE)))
+    bounds = [("oracle", simulation.oracle_exit, simulation.predicted)]
+    if gap is not None:
+        left_at = decide(simulation.scores, gap.hindsight_thresholds)
+        bounds.insert(0, ("hindsight", left_at, simulation.rule_labels))
+    for name, left_at, labels in bounds:
+        label = labels[np.arange(len(simulation)), left_at - 1]
+        quality = (
+            percent(float(np.mean(label == simulation.y))),
+            percent(balanced_accuracy(simulation.y, label)),
+            NOT_APPLICABLE,
+            NOT_APPLICABLE,
+        )
+        rows.append((name, *quality, *_cost(simulation, left_at, estimate, NOT_APPLICABLE)))
     return Table(
         caption=(
             "A row of an exit: every window leaves there. Share of windows: how many leave there under the "
-            "policy. The oracle stops at the first exit that is right, which only the label can tell; it is "
-            f"a bound, not a policy. {estimate_source(estimate)} {NOT_APPLICABLE}: does not apply."
+            f"policy. {'' if gap is None else HINDSIGHT}The oracle stops at the first exit that is right, "
+            "which only the label can tell; it is a bound, not a policy. "
+            f"{estimate_source(estimate)} {NOT_APPLICABLE}: does not apply."
         ),
         columns=(
             "exit",
@@ -152,10 +165,11 @@ def estimate_source(estimate: BundleEstimate | None) -> str:
     return f"Time and energy are estimated for {estimate.device} with {estimate.stack}, not measured."
 
 
-def comparison_table(simulation: Simulation) -> Table:
-    """Return what the policy gains or loses against every fixed choice, and against the oracle."""
+def comparison_table(simulation: Simulation, gap: OracleGap | None) -> Table:
+    """Return what the policy gains or loses against every fixed choice, hindsight and the oracle."""
     others = [
         *zip(simulation.exits, simulation.exit_macs, simulation.balanced_accuracies, strict=True),
+        *([] if gap is None else [("hindsight", gap.hindsight_macs, gap.hindsight_balanced_accuracy)]),
         ("oracle", simulation.oracle_mean_macs, simulation.oracle_balanced_accuracy),
     ]
     return Table(

@@ -11,6 +11,7 @@ made of a `Simulation`, which no function that sets thresholds takes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -99,8 +100,20 @@ def oracle_gap(simulation: Simulation) -> OracleGap | None:
     if not simulation.has_policy or n_exits == 1:
         return None
     on = np.flatnonzero(simulation.rule.enabled)
-    reached = simulation.policy_balanced_accuracy
-    found = _cheapest_as_good(simulation, on, reached)
+    search = partial(
+        search_thresholds,
+        simulation.scores[:, on],
+        simulation.rule_labels[:, on],
+        simulation.y,
+        simulation.exit_macs[on].tolist(),
+    )
+    reached, final = simulation.policy_balanced_accuracy, simulation.balanced_accuracies[-1]
+    found: ThresholdSearch | None
+    if reached <= final:
+        found = search(floor=reached, on_bound=False)
+    else:
+        least, most = float(simulation.exit_macs[on[0]]), simulation.mean_macs
+        found = _cheapest_by_budgets(search, reached, least, most, LEAST_GAIN * simulation.full_macs)
     thresholds = np.asarray(simulation.thresholds_int, np.int64)
     macs, quality = simulation.mean_macs, reached
     # A grid of quantiles may miss the policy's own thresholds, which are as good as themselves.
@@ -108,42 +121,36 @@ def oracle_gap(simulation: Simulation) -> OracleGap | None:
         thresholds = np.full(n_exits - 1, NEVER, np.int64)
         thresholds[on[:-1]] = found.thresholds
         macs, quality = found.mean_cost, found.quality
-    final = simulation.balanced_accuracies[-1]
-    as_good_as_final = _cheapest_as_good(simulation, on, final)
     return OracleGap(
         policy_macs=simulation.mean_macs,
         hindsight_macs=macs,
         hindsight_thresholds=tuple(thresholds.tolist()),
         hindsight_balanced_accuracy=quality,
-        full_quality_macs=simulation.full_macs if as_good_as_final is None else as_good_as_final.mean_cost,
+        full_quality_macs=search(floor=final, on_bound=False).mean_cost,
         oracle_macs=simulation.oracle_mean_macs,
     )
 
 
-def _cheapest_as_good(simulation: Simulation, on: Any, quality: float) -> ThresholdSearch | None:
-    """Return the cheapest thresholds of the exits that are on with at least this balanced accuracy.
+def _cheapest_by_budgets(
+    search: Callable[..., ThresholdSearch], quality: float, low: float, high: float, least_gain: float
+) -> ThresholdSearch | None:
+    """Return the cheapest thresholds that reach a quality above the final exit's.
 
-    A search with a floor needs one that the final exit reaches. Above it, where a policy that is better than
-    the whole network stands, the best quality within a budget is looked up for one budget after the other:
-    it never falls as the budget grows.
+    A search with a floor asks for no more than the final exit reaches, and a policy may be better. The best
+    quality within a budget never falls as the budget grows, so the budget is found by halving.
 
     Args:
-        simulation: with its scores and labels.
-        on: places of the exits that are on.
+        search: for thresholds within a ``budget``.
         quality: balanced accuracy to reach.
+        low: budget that is too small, or the smallest there is.
+        high: budget that is large enough.
+        least_gain: how close to the cheapest the result is.
 
     Returns:
-        None where the grid holds no such thresholds below the policy's cost.
+        None where nothing below ``high`` was found.
     """
-    costs = simulation.exit_macs[on].tolist()
-    search = partial(
-        search_thresholds, simulation.scores[:, on], simulation.rule_labels[:, on], simulation.y, costs
-    )
-    if quality <= simulation.balanced_accuracies[-1]:
-        return search(floor=quality, on_bound=False)
     best = None
-    low, high = float(costs[0]), simulation.mean_macs
-    while high - low > LEAST_GAIN * simulation.full_macs:
+    while high - low > least_gain:
         middle = (low + high) / 2
         found = search(budget=middle)
         if found.quality >= quality - ROUNDING:
