@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from fixtures_networks import bundle_of, hand_whole, synthetic_windows, with_policy, with_stage
 
-from mexit_edge.bundle import Bundle, TemporalSpec, Training, load_policy, save_policy
+from mexit_edge.bundle import (
+    Bundle,
+    ControllerSpec,
+    TemporalSpec,
+    Training,
+    load_policy,
+    save_policy,
+)
 from mexit_edge.errors import InputError
 from mexit_edge.estimate import Period
 from mexit_edge.exits import NEVER, RISK_LOSSES, RISK_METHODS, budgeted_curve, search_thresholds
@@ -134,7 +141,7 @@ def test_a_goal_out_of_reach_says_what_is_possible(bundle, windows, goal, messag
 
 
 def test_goals_that_are_none_are_refused(bundle, windows):
-    with pytest.raises(InputError, match="`ratio` must be positive"):
+    with pytest.raises(InputError, match="`ratio` must lie between 1/64 and 64"):
         BudgetedShares(0)
     with pytest.raises(InputError, match="`unit` must be one of: subject, window"):
         Risk(0.1, unit="person")  # type: ignore[arg-type]
@@ -151,6 +158,8 @@ def test_a_guarantee_needs_a_score_that_is_fixed_beforehand(bundle, windows):
     for scoring in (Scoring("max_prob", tempered=True), Scoring("learned")):
         with pytest.raises(InputError, match="fixed beforehand"):
             policy_of(bundle, windows, Risk(0.1), score=scoring)
+    with pytest.raises(InputError, match="`tempered` must be left out with the score learned"):
+        policy_of(bundle, windows, score=Scoring("learned", tempered=True))
 
 
 def test_a_running_sum_is_not_summed_twice(windows):
@@ -248,13 +257,14 @@ def test_temporal_rules_and_a_controller_go_into_the_manifest_and_come_back(bund
     )
     loaded = Bundle.load(made.save(tmp_path / "made"))
     policy = loaded.manifest.policy
-    assert [rule.name for rule in policy.temporal_rules()] == ["skip", "majority"]
+    assert [rule.name for rule in policy.temporal_rule().rules] == ["skip", "majority"]
     controller = policy.controller.to_controller()
     assert policy.controller.budget * policy.controller.unit_cost == pytest.approx(2000, rel=1e-6)
     assert np.asarray(controller.costs) * policy.controller.unit_cost == pytest.approx(
         bundle.manifest.cumulative_macs, rel=1e-6
     )
     assert controller.deviation_bound(5000) <= 0.05 * controller.budget
+    assert (controller.step, controller.start) == (policy.controller.step, policy.controller.start)
 
 
 def test_small_costs_are_made_whole_numbers_without_losing_them(bundle, windows):
@@ -264,6 +274,53 @@ def test_small_costs_are_made_whole_numbers_without_losing_them(bundle, windows)
     scaled = np.asarray(policy.controller.costs) * policy.controller.unit_cost
     assert scaled == pytest.approx(costs.values, rel=1e-2)
     assert policy.controller.horizon == round(86_400 / (bundle.manifest.sensor.hop / 50))
+
+
+def test_a_controller_that_contradicts_itself_is_refused(bundle, windows):
+    policy, _ = policy_of(bundle, windows, online=OnlineBudget(2000, horizon=5000))
+    for change in ({"step": policy.controller.step + 1}, {"highest": 5}, {"budget": 10}):
+        with pytest.raises(ValueError, match="must"):
+            ControllerSpec(**(policy.controller.model_dump() | change))
+    off, _ = policy_of(
+        bundle, windows, online=OnlineBudget(4000, horizon=5000), score=Scoring(off=("exit_01",))
+    )
+    assert {row[0] for row in off.controller.family} == {NEVER}
+    with pytest.raises(ValueError, match="`controller` must say 2147483647 in every row"):
+        bundle.with_manifest(policy=policy.model_copy(update={"off": ("exit_01",)}))
+
+
+def test_a_horizon_too_long_for_32_bits_is_refused(bundle, windows):
+    with pytest.raises(InputError, match=r"`horizon` must leave the cheapest exit at least 100 steps"):
+        policy_of(bundle, windows, online=OnlineBudget(2000, horizon=10**10))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Budget(float("inf")), lambda: OnlineBudget(-1.0), lambda: OnlineBudget(5.0, horizon=0)],
+)
+def test_what_is_not_finite_is_refused_at_once(make):
+    with pytest.raises(InputError, match=r"must be (finite|at least one window)"):
+        make()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, 10**12])
+def test_a_threshold_beyond_32_bits_is_refused(bundle, windows, value):
+    with pytest.raises(InputError, match=r"`thresholds` must lie within 32 bits.*exit_01"):
+        policy_of(bundle, windows, Given({"exit_01": value, "exit_02": 1}))
+
+
+def test_a_numpy_integer_is_a_step_too(bundle, windows):
+    plain, _ = policy_of(bundle, windows, Given({"exit_01": 7, "exit_02": 3}))
+    numpy, _ = policy_of(bundle, windows, Given({"exit_01": np.int64(7), "exit_02": np.int16(3)}))
+    assert plain.thresholds_int == numpy.thresholds_int == (7, 3)
+
+
+@pytest.mark.parametrize("score", ["vote", "patience"])
+def test_risk_control_leaves_where_exits_can_be_compared(bundle, windows, score):
+    policy, said = policy_of(bundle, windows, Risk(0.2, "ltt"), score=score)
+    assert said.risk.level is not None
+    assert policy.thresholds_int[0] == NEVER
+    assert policy.thresholds_int[1] < NEVER
 
 
 def test_rules_and_controllers_that_are_none_are_refused(bundle, windows):

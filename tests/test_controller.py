@@ -105,6 +105,18 @@ def test_the_mean_cost_keeps_its_bound_after_every_window_of_any_stream(controll
     assert (deviation <= bounds * (1 + 1e-12)).all()
 
 
+@settings(max_examples=25)
+@given(controllers(), seeds)
+def test_any_stretch_later_on_keeps_twice_the_bound(controller, seed):
+    rng = np.random.default_rng(seed)
+    streams = np.repeat(rng.integers(0, 2, (2, 12, 1)) * 200, 40, axis=1)
+    streams = np.repeat(streams, len(controller.costs) - 1, axis=2)
+    over = np.cumsum(controller.batch(streams).spent - controller.budget, axis=1)
+    reach = controller.highest - controller.lowest
+    for length in (1, 40, 160, 400):
+        assert np.abs(over[:, length:] - over[:, :-length]).max() <= reach
+
+
 @given(controllers())
 def test_the_bound_over_the_horizon_is_the_tolerance(controller):
     allowed = controller.tolerance * controller.budget

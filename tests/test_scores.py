@@ -560,6 +560,13 @@ def test_options_that_a_score_does_not_know_are_refused(name, options, message):
         make_scores(name, [0.1], 3, options=options)
 
 
+@pytest.mark.parametrize("scale", [1e-310, 1e300])
+def test_scales_that_would_overflow_the_arithmetic_are_refused(scale):
+    for name in ("boosted", "geometric_ensemble", "logit_margin"):
+        with pytest.raises(InputError, match="`scales` must hold one number from 1e-12 to 1e"):
+            make_scores(name, [0.1, scale], 3)
+
+
 @pytest.mark.parametrize("temperatures", [[1.0], [1.0, 0.0], [1.0, float("nan")]])
 def test_temperatures_must_be_one_positive_number_per_exit(temperatures):
     with pytest.raises(InputError, match=r"`temperatures` needs one positive value per exit \(2\)"):

@@ -7,7 +7,15 @@ import zlib
 
 import numpy as np
 import pytest
-from fixtures_networks import EACH_ENGINE, bundle_of, hand_whole, synthetic_windows, with_policy, with_stage
+from fixtures_networks import (
+    EACH_ENGINE,
+    N_CLASSES,
+    bundle_of,
+    hand_whole,
+    synthetic_windows,
+    with_policy,
+    with_stage,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -115,6 +123,21 @@ def test_bytes_with_a_right_checksum_and_wrong_content_end_in_a_message_or_a_win
     except InputError:
         return
     assert all(tensor.dtype == np.int8 for tensor in suspended.tensors.values())
+    assert 0 <= runtime.resume(suspended).label < N_CLASSES
+
+
+@pytest.mark.parametrize("score", ["ensemble", "boosted", "max_prob"])
+def test_a_window_of_another_policy_on_the_same_stages_is_refused(stored, score):
+    with pytest.raises(InputError, match="other stages or another policy"):
+        Runtime(unsure(score), ENGINE).restore(stored[1])
+
+
+def test_thresholds_of_a_controller_hold_across_the_break():
+    runtime = Runtime(unsure("logit_margin"), ENGINE)
+    for thresholds in ((NEVER, 0), (NEVER, NEVER)):
+        suspended = runtime.restore(runtime.store(runtime.suspend(WINDOWS.x[0], 1, thresholds)))
+        assert runtime.resume(suspended, thresholds)[:4] == runtime.infer(WINDOWS.x[0], thresholds)[:4]
+    assert isinstance(runtime.suspend(WINDOWS.x[0], 1, (0, 0)), Decision)
 
 
 def test_a_window_of_another_bundle_is_refused(stored):

@@ -158,7 +158,7 @@ def test_wrong_names_options_and_orders_are_refused():
             make_temporal("majority", n=wrong)
     with pytest.raises(InputError, match="Put `skip` first"):
         Chain((Majority(), Skip()))
-    with pytest.raises(InputError, match="at least one rule"):
+    with pytest.raises(InputError, match="needs one to 8 rules"):
         Chain(())
     with pytest.raises(InputError, match="same shape"):
         Majority().batch(np.zeros(3, np.int64), np.zeros(2, np.int64))

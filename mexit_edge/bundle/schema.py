@@ -18,11 +18,13 @@ from pydantic import (
 )
 
 from mexit_edge.exits import (
+    MOST_RULES,
     NEVER,
     BudgetController,
+    Chain,
     ExitRule,
     Gate,
-    TemporalRule,
+    RiskControl,
     make_scores,
     make_temporal,
 )
@@ -153,6 +155,13 @@ class RiskSpec(Spec):
     level: NonNegativeInt | None
     risk: FiniteFloat
     bound: FiniteFloat
+    least_eps: FiniteFloat | None
+
+    def to_control(self) -> RiskControl:
+        """Return the risk control that this describes."""
+        return RiskControl(
+            self.level, self.risk, self.bound, self.least_eps, self.n, self.method, self.eps, self.delta
+        )
 
 
 class SupportSpec(Spec):
@@ -184,7 +193,8 @@ class Calibration(Spec):
     judged, so that no engine was involved; the bundle's own network is another one, refitted on all subjects.
 
     Of `max_drop`, `floor`, `budget`, `ratio` and `risk` one is there: what the thresholds were set for; none
-    where they were set by hand. `mean_cost` and `balanced_accuracy` are those of the calibration windows.
+    where they were set by hand. `exact` is None where nothing was searched. `mean_cost`, `balanced_accuracy`,
+    `drop` and `support` are those of the calibration windows, which the thresholds were fitted to.
     """
 
     came_later = (
@@ -207,7 +217,7 @@ class Calibration(Spec):
     drop: FiniteFloat
     drop_upper: FiniteFloat
     cost: str
-    exact: bool
+    exact: bool | None
     engine: str | None
     kind: Literal["held_out", "out_of_fold"] = "held_out"
     folds: Annotated[int, Field(ge=2)] | None = None
@@ -249,7 +259,8 @@ class TemporalSpec(Spec):
 class ControllerSpec(Spec):
     """What holds a mean cost at run time; see `mexit_edge.exits.BudgetController`.
 
-    Costs and budget are whole numbers, of which one stands for `unit_cost` of `unit`.
+    Costs and budget are whole numbers, of which one stands for `unit_cost` of `unit`. `step`, `start`,
+    `lowest` and `highest` follow from the rest and are there for the firmware.
     """
 
     family: Annotated[tuple[tuple[Int32, ...], ...], Field(min_length=2, max_length=1024)]
@@ -259,6 +270,35 @@ class ControllerSpec(Spec):
     unit_cost: Positive
     horizon: PositiveInt
     tolerance: Share
+    step: PositiveInt
+    start: Int32
+    lowest: Int32
+    highest: Int32
+
+    @classmethod
+    def of(cls, controller: BudgetController, *, unit: str, unit_cost: float) -> Self:
+        """Return what describes a controller."""
+        return cls(
+            family=tuple(tuple(row) for row in controller.family.tolist()),
+            costs=controller.costs,
+            budget=controller.budget,
+            unit=unit,
+            unit_cost=unit_cost,
+            horizon=controller.horizon,
+            tolerance=controller.tolerance,
+            step=controller.step,
+            start=controller.start,
+            lowest=controller.lowest,
+            highest=controller.highest,
+        )
+
+    @model_validator(mode="after")
+    def _follows(self) -> Self:
+        made = self.to_controller()
+        for name in ("step", "start", "lowest", "highest"):
+            if getattr(made, name) != getattr(self, name):
+                raise ValueError(f"`{name}` must be {getattr(made, name)}, as the other fields make it")
+        return self
 
     def to_controller(self) -> BudgetController:
         """Return the controller that this describes."""
@@ -284,7 +324,7 @@ class Policy(Spec):
     score_options: dict[str, FiniteFloat] = {}
     gates: tuple[GateSpec, ...] = ()
     off: tuple[ExitName, ...] = ()
-    temporal: tuple[TemporalSpec, ...] = ()
+    temporal: Annotated[tuple[TemporalSpec, ...], Field(max_length=MOST_RULES)] = ()
     controller: ControllerSpec | None = None
 
     @model_validator(mode="after")
@@ -293,15 +333,13 @@ class Policy(Spec):
             raise ValueError("`thresholds` and `thresholds_int` need the same length")
         if self.controller is not None and len(self.controller.costs) != len(self.thresholds) + 1:
             raise ValueError(f"`controller` needs one cost per exit ({len(self.thresholds) + 1})")
-        # Controller and rules check themselves.
-        if self.controller is not None:
-            self.controller.to_controller()
-        self.temporal_rules()
+        self.temporal_rule()
         return self
 
-    def temporal_rules(self) -> tuple[TemporalRule, ...]:
-        """Return the rules over decisions of a stream, in order."""
-        return tuple(make_temporal(rule.name, **rule.options) for rule in self.temporal)
+    def temporal_rule(self) -> Chain | None:
+        """Return the rules over decisions of a stream as one; None where there is none."""
+        rules = tuple(make_temporal(rule.name, **rule.options) for rule in self.temporal)
+        return Chain(rules) if rules else None
 
 
 class ExitQuality(Spec):
@@ -388,6 +426,10 @@ class Manifest(Spec):
             raise ValueError(f"`policy` needs one threshold per early exit ({n_exits - 1})")
         if self.policy is not None and (strangers := sorted(set(self.policy.off) - set(expected[:-1]))):
             raise ValueError(f"`off` must name early exits ({', '.join(expected[:-1])}), not {strangers[0]}")
+        if self.policy is not None and self.policy.controller is not None:
+            off = [place for place, name in enumerate(expected[:-1]) if name in self.policy.off]
+            if any(row[place] != NEVER for row in self.policy.controller.family for place in off):
+                raise ValueError(f"`controller` must say {NEVER} in every row for an exit in `off`")
         if self.quality is not None and tuple(row.exit for row in self.quality.exits) != expected:
             raise ValueError(f"`quality` needs one row per exit ({', '.join(expected)})")
         # Sensor and Normalisation check their own fields.

@@ -10,7 +10,7 @@ import numpy as np
 
 from mexit_edge.bundle import Bundle, save_policy
 from mexit_edge.cli.array_files import read_arrays
-from mexit_edge.cli.calibrate_request import CalibrateRequest, in_option_words, parse_temporal
+from mexit_edge.cli.calibrate_request import CalibrateRequest, in_option_words
 from mexit_edge.cli.calibrate_tables import calibration_facts, print_calibration
 from mexit_edge.cli.estimate_request import read_device
 from mexit_edge.cli.progress import JobProgress
@@ -63,7 +63,7 @@ def _calibrate(
     """Return the bundle with its policy, the calibration windows, and what windows cost."""
     goal, scoring, online = request.goal(), request.scoring(), request.online()
     score_kind(scoring.score)
-    temporal = [parse_temporal(one) for one in request.temporal]
+    temporal = request.rules()
     device = None if request.device is None else read_device(request.device)
     costs = exit_costs(bundle, request.cost, device)
     windows = calibration_windows(bundle, request)

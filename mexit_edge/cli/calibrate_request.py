@@ -12,7 +12,7 @@ import numpy as np
 from mexit_edge.bundle import TemporalSpec
 from mexit_edge.cli.settings import parse_options
 from mexit_edge.errors import InputError
-from mexit_edge.exits import make_temporal
+from mexit_edge.exits import Chain, make_temporal
 from mexit_edge.simulate import (
     Budget,
     BudgetedShares,
@@ -28,7 +28,7 @@ from mexit_edge.simulate import (
 # Arguments of the library that are options here, under the same name.
 OPTIONS = (
     *("max_drop", "floor", "budget", "ratio", "eps", "thresholds", "method", "loss", "delta", "unit"),
-    *("score", "off", "cost", "device"),
+    *("score", "off", "cost", "device", "online_budget"),
 )
 
 
@@ -111,6 +111,17 @@ class CalibrateRequest:
         options = parse_options(self.score_options, "--score-option")
         return Scoring(self.score, options, tuple(self.off), self.tempered)
 
+    def rules(self) -> list[TemporalSpec]:
+        """Return the rules over streams.
+
+        Raises:
+            InputError: there is no such rule or option, or they do not follow one another.
+        """
+        specs = [parse_temporal(one) for one in self.temporal]
+        if specs:
+            Chain(tuple(make_temporal(spec.name, **spec.options) for spec in specs))
+        return specs
+
     def online(self) -> OnlineBudget | None:
         """Return what a controller holds, if anything."""
         if self.online_budget is None:
@@ -164,4 +175,4 @@ def in_option_words(text: str) -> str:
     """Return what the library says in the words of the command line."""
     for argument in OPTIONS:
         text = text.replace(f"`{argument}`", f"`--{argument.replace('_', '-')}`")
-    return text.replace("`cost='macs'`", "`--cost macs`")
+    return text.replace("`horizon`", "`--online-horizon`").replace("`cost='macs'`", "`--cost macs`")

@@ -75,12 +75,11 @@ def _sentences(policy: Policy, calibration: Calibration, costs: ExitCosts) -> li
             "upper end of the interval, to rely on this threshold: calibrate on more windows, switch the "
             "exit off, or allow a larger loss."
         )
-    if calibration.risk is not None and calibration.risk.level is None:
-        lines.append("No level passes: nothing leaves early. Take more calibration units, or a larger --eps.")
     if calibration.risk is not None:
+        lines.append(calibration.risk.to_control().sentence)
         lines.append(
-            "The guarantee is for units drawn as these were; windows of other subjects are not. "
-            "docs/decisions.md has what that does to it."
+            "That holds for units drawn as these were; windows of other subjects are not. docs/decisions.md "
+            "has what it is worth to them."
         )
     if policy.temperatures is not None:
         lines += [

@@ -44,10 +44,11 @@ from mexit_edge.exits.scores import (
     score_kind,
     tempered,
 )
-from mexit_edge.exits.search import ThresholdSearch, search_thresholds
+from mexit_edge.exits.search import ThresholdOutcome, ThresholdSearch, outcome_of, search_thresholds
 from mexit_edge.exits.support import ExitSupport, clopper_pearson, threshold_support
 from mexit_edge.exits.temperature import TemperatureFit, fit_temperature, judge_temperature
 from mexit_edge.exits.temporal import (
+    MOST_RULES,
     TEMPORAL_RULES,
     UNDECIDED,
     Chain,
@@ -61,6 +62,7 @@ from mexit_edge.exits.temporal import (
 __all__ = [
     "ALWAYS",
     "BINS",
+    "MOST_RULES",
     "NEVER",
     "RISK_LOSSES",
     "RISK_METHODS",
@@ -84,6 +86,7 @@ __all__ = [
     "Skip",
     "TemperatureFit",
     "TemporalRule",
+    "ThresholdOutcome",
     "ThresholdSearch",
     "balanced_accuracy",
     "balanced_weights",
@@ -108,6 +111,7 @@ __all__ = [
     "make_scores",
     "make_temporal",
     "oracle_exits",
+    "outcome_of",
     "paired_drop_interval",
     "passes",
     "score_exits",

@@ -120,12 +120,14 @@ class BudgetController:
     """Thresholds for the next window, such that windows cost the budget on average.
 
     Where the family runs from `NEVER` to `ALWAYS`, as `threshold_family` makes it, and windows cost what
-    their exits cost, the debt stays within its limits by itself, for every stream: after T windows the mean
-    cost is within `deviation_bound(T)` of the budget, and within tolerance * budget from `horizon` windows
-    on. The lower the number of windows over which the budget holds, the harder it pulls, and the more an hour
-    of hard windows is paid for at once: make `horizon` as long as the battery allows. Costs that are no
-    exit's (skipped windows, a brown-out resumed) may push the debt beyond its limits; what is beyond is
-    forgotten, so that a pause is not made up for by waste.
+    their exits cost, the debt stays within its limits by itself, for every stream: after the first T
+    windows the mean cost is within `deviation_bound(T)` of the budget, and within tolerance * budget from
+    `horizon` windows on. Of any T windows later on, which may begin with the debt at one limit and end with
+    it at the other, it is within twice that: (highest - lowest) / T. The lower the number of windows over
+    which the budget holds, the harder it pulls, and the more an hour of hard windows is paid for at once:
+    make `horizon` as long as the battery allows. Costs that are no exit's (skipped windows, a brown-out
+    resumed) may push the debt beyond its limits; what is beyond is forgotten, so that a pause is not made
+    up for by waste.
 
     Args:
         family: (L, E - 1) integer thresholds, from the strictest to the loosest.

@@ -138,7 +138,7 @@ def exit_losses(
 
     Clipping makes a window that only an early exit gets right earn nothing, so the risk that is controlled
     bounds the mean gap from above. To map a gap l of [-1, 1] to (l + 1) / 2 would not bring the gains back:
-    the running maximum of `losses_along` starts where nothing leaves, at a gap of 0.
+    the running maximum of `losses_along` starts where almost nothing leaves, at a gap of about 0.
 
     Args:
         kind: `performance_gap`, `consistency` or `brier_gap`.

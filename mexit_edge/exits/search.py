@@ -35,7 +35,7 @@ COMBINATION_BITS = 24
 
 
 @dataclass(frozen=True)
-class ThresholdSearch:
+class ThresholdOutcome:
     """Thresholds and what they do on the calibration windows.
 
     Args:
@@ -45,8 +45,6 @@ class ThresholdSearch:
         drop: balanced accuracy lost against the final exit, gains counted; negative when the policy wins.
         drop_upper: upper bound at level 0.90 of what is lost when gains are not counted, so that it bounds
             `drop` from above; 0 when every window runs to the end.
-        exact: whether every combination on the grid was tried, so that none of them is better.
-        levels: number of thresholds on the grid per early exit, "never" among them.
     """
 
     thresholds: tuple[int, ...]
@@ -54,6 +52,17 @@ class ThresholdSearch:
     quality: float
     drop: float
     drop_upper: float
+
+
+@dataclass(frozen=True)
+class ThresholdSearch(ThresholdOutcome):
+    """Thresholds that were searched.
+
+    Args:
+        exact: whether every combination on the grid was tried, so that none of them is better.
+        levels: number of thresholds on the grid per early exit, "never" among them.
+    """
+
     exact: bool
     levels: tuple[int, ...]
 
@@ -104,7 +113,7 @@ def search_thresholds(
     """
     scores = checked_scores(scores, predicted, y)
     prices = checked_costs(costs, predicted.shape[1])
-    n, n_early = scores.shape
+    n_early = scores.shape[1]
     weights = balanced_weights(y)
     correct = (predicted == y[:, None]).astype(np.float64)
     paired = weights[:, None] * (correct[:, -1:] - correct)
@@ -123,18 +132,43 @@ def search_thresholds(
     candidates = [_candidates(column, most) for column in scores.T]
     exact = n_early <= MAX_EARLY_EXITS
     thresholds = _search(scores, candidates, goal, exact) if n_early else ()
+    outcome = outcome_of(thresholds, scores, predicted, y, costs)
+    return ThresholdSearch(**vars(outcome), exact=exact, levels=tuple(map(len, candidates)))
+
+
+def outcome_of(
+    thresholds: Sequence[int],
+    scores: NDArray[Any],
+    predicted: NDArray[Any],
+    y: NDArray[Any],
+    costs: Sequence[float],
+) -> ThresholdOutcome:
+    """Return what thresholds do on windows, however they were set.
+
+    Args:
+        thresholds: one integer per early exit.
+        scores: as for `search_thresholds`.
+        predicted: as for `search_thresholds`.
+        y: as for `search_thresholds`.
+        costs: as for `search_thresholds`.
+
+    Raises:
+        InputError: shapes do not fit, or costs do not ascend.
+    """
+    scores = checked_scores(scores, predicted, y)
+    prices = checked_costs(costs, predicted.shape[1])
     left_at = decide(scores, thresholds) - 1
-    rows = np.arange(n)
-    losses = lost[rows, left_at]
-    upper = upper_bound_of_loss(losses.sum(), (losses**2).sum(), n, largest)
-    return ThresholdSearch(
-        thresholds=thresholds,
+    told = predicted[np.arange(len(y)), left_at]
+    weights = balanced_weights(y)
+    paired = weights * ((predicted[:, -1] == y).astype(np.float64) - (told == y))
+    lost = np.maximum(paired, 0.0)
+    upper = upper_bound_of_loss(lost.sum(), (lost**2).sum(), len(y), float(weights.max()))
+    return ThresholdOutcome(
+        thresholds=tuple(thresholds),
         mean_cost=float(prices[left_at].mean()),
-        quality=balanced_accuracy(y, predicted[rows, left_at]),
-        drop=float(paired[rows, left_at].mean()),
-        drop_upper=0.0 if (left_at == n_early).all() else float(upper),
-        exact=exact,
-        levels=tuple(map(len, candidates)),
+        quality=balanced_accuracy(y, told),
+        drop=float(paired.mean()),
+        drop_upper=0.0 if (left_at == scores.shape[1]).all() else float(upper),
     )
 
 

@@ -73,27 +73,6 @@ class ExitSupport:
             return False
         return self.max_drop is None or self.drop_upper <= self.max_drop
 
-    @property
-    def sentence(self) -> str:
-        """The same for people."""
-        start = f"exit {self.exit}: {self.windows:,} of {self.n_windows:,} windows leave here"
-        if self.threshold == NEVER:
-            return f"exit {self.exit} is not used."
-        if self.interval is None or self.drop_upper is None:
-            return f"{start}. Not supported: nothing is known about its loss."
-        found = (
-            f"{start}, {self.losses:,} of them lost: {self.losses / self.windows:.1%}, "
-            f"{self.interval.level:.0%} interval {self.interval.low:.1%} to {self.interval.high:.1%}"
-        )
-        if self.windows < MIN_WINDOWS:
-            return f"{found}. Not supported: fewer than {MIN_WINDOWS} windows."
-        if not self.supported:
-            return (
-                f"{found}. Not supported: at the upper end it loses {self.drop_upper:.2%} of all windows by "
-                f"itself, and {self.max_drop:.2%} are allowed."
-            )
-        return f"{found}. Supported."
-
 
 def threshold_support(
     thresholds: Sequence[int],

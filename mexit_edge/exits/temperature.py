@@ -38,21 +38,6 @@ class TemperatureFit:
     nll_after: float
     at_limit: bool
 
-    @property
-    def sentence(self) -> str:
-        """What the temperature does, and whether the data could set it."""
-        line = (
-            f"temperature {self.temperature:.3g}: calibration error {self.ece_before:.4f} before, "
-            f"{self.ece_after:.4f} after"
-        )
-        if not self.at_limit:
-            return f"{line}."
-        what = "right" if self.temperature == LOWEST else "wrong too surely"
-        return (
-            f"{line}. This is the end of the range: the windows are {what} so often that they cannot set a "
-            "temperature. Calibrate on more windows, or leave it at 1."
-        )
-
 
 def fit_temperature(logits: NDArray[np.floating[Any]], y: NDArray[np.int64]) -> float:
     """Return argmin_T of the negative log-likelihood of softmax(logits / T), between 0.05 and 20.

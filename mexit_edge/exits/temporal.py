@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from mexit_edge.errors import InputError, unknown_name
 
 UNDECIDED = -1
+MOST_WINDOWS = 255  # of an option: what a rule remembers fits a device, and an int32 holds what it counts
+MOST_RULES = 8
 
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
@@ -240,7 +242,7 @@ class Chain(TemporalRule):
     Only a window that was computed and decided is handed on, so a class that `skip` repeats does not vote.
 
     Args:
-        rules: at least one. Only the first may skip windows.
+        rules: one to `MOST_RULES`. Only the first may skip windows.
     """
 
     rules: tuple[TemporalRule, ...]
@@ -249,10 +251,11 @@ class Chain(TemporalRule):
 
     def __post_init__(self) -> None:
         names = [rule.name for rule in self.rules]
-        if not self.rules or any(rule.may_skip for rule in self.rules[1:]):
+        if not 1 <= len(self.rules) <= MOST_RULES or any(rule.may_skip for rule in self.rules[1:]):
             raise InputError(
-                "`rules` needs at least one rule, and only the first may skip windows. "
-                f"Received: {', '.join(names) or 'none'}. Put `skip` first, as in skip, majority."
+                f"`rules` needs one to {MOST_RULES} rules, and only the first may skip windows. "
+                f"Received: {', '.join(names[: MOST_RULES + 1]) or 'none'}. Put `skip` first, as in skip, "
+                "majority."
             )
 
     @property
@@ -295,7 +298,7 @@ def make_temporal(name: str, **options: int) -> TemporalRule:
         options: arguments of the rule; what is left out has the rule's default.
 
     Raises:
-        InputError: no such rule, no such option, or an option that is not a positive whole number.
+        InputError: no such rule, no such option, or an option that is no whole number from 1 to 255.
 
     Example:
         >>> Chain((make_temporal("skip", stable=3, skip=4), make_temporal("majority", n=5))).n_state
@@ -316,13 +319,13 @@ def _options(kind: type[TemporalRule]) -> tuple[str, ...]:
 
 
 def _check_counts(rule: TemporalRule) -> None:
-    """Refuse an option that is not a positive whole number."""
+    """Refuse an option that is not a whole number from 1 to `MOST_WINDOWS`."""
     for option in _options(type(rule)):
         value = getattr(rule, option)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_WINDOWS:
             raise InputError(
-                f"`{option}` of {rule.name} must be a whole number of at least 1. Received: {value!r}. "
-                f"The default is {getattr(type(rule), option)}."
+                f"`{option}` of {rule.name} must be a whole number from 1 to {MOST_WINDOWS}. "
+                f"Received: {value!r}. The default is {getattr(type(rule), option)}."
             )
 
 

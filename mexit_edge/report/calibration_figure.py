@@ -43,8 +43,9 @@ def plot_calibration(
     ax = canvas.axes(ax, width=6.4, height=4.2)
     colours = canvas.cycle()
     y, prices = judged.windows.y, np.asarray(costs.values)
-    rule = manifest.exit_rule()
     predicted = judged.logits.argmax(axis=2)
+    oracle = oracle_exits(y, predicted)
+    of_oracle = balanced_accuracy(y, predicted[np.arange(len(y)), oracle - 1])
     ax.plot(
         [point.mean_cost for point in points],
         [100 * point.quality for point in points],
@@ -61,14 +62,15 @@ def plot_calibration(
         markersize=7,
         label="every window at one exit",
     )
-    rows = np.arange(len(y))
-    for exits, label, marker, name in (
-        (*rule.decide(judged.logits), "*", "policy"),
-        (oracle := oracle_exits(y, predicted), predicted[rows, oracle - 1], "D", "oracle (knows the label)"),
-    ):
+    calibration = None if manifest.policy is None else manifest.policy.calibration
+    stars = [(float(prices[oracle - 1].mean()), of_oracle, "D", "oracle (knows the label)")]
+    if calibration is not None and calibration.mean_cost is not None:
+        # As noted: gates that are learned are judged on windows that they were not fitted on.
+        stars.append((calibration.mean_cost, calibration.balanced_accuracy or 0.0, "*", "policy"))
+    for cost, quality, marker, name in stars:
         ax.plot(
-            prices[exits - 1].mean(),
-            100 * balanced_accuracy(y, label),
+            cost,
+            100 * quality,
             marker,
             color=colours[(3 if name == "policy" else 2) % len(colours)],
             markersize=15 if name == "policy" else 7,

@@ -75,7 +75,11 @@ def calibration_table(manifest: Manifest) -> Table | None:
             "upper 90 % bound of what is lost, gains not counted, windows taken as independent",
             f"{points(calibration.drop_upper)} points",
         ),
-        ("every threshold tried", "yes" if calibration.exact else "no: improved two at a time"),
+        *(
+            ()
+            if calibration.exact is None
+            else (("every threshold tried", "yes" if calibration.exact else "no: improved two at a time"),)
+        ),
         *((f"threshold of {one.exit}", _support(one)) for one in calibration.support),
         *(
             (

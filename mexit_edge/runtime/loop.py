@@ -150,16 +150,18 @@ class Runtime:
         self.quantizer.check(window, "window", batch=False)
         live = {self._input: self.quantizer.quantize(window[None], "window")}
         scores: list[int | None] = []
-        steps = self._steps if thresholds is None else self._steps_at(thresholds)
-        label = self._run(steps, live, [0] * self._n_state, scores)
+        label = self._run(self._steps_at(thresholds), live, [0] * self._n_state, scores)
         return self._decision(label, scores, self.quantizer.way_in(window), started)
 
-    def suspend(self, window: NDArray[Any], after: int) -> Suspended | Decision:
+    def suspend(
+        self, window: NDArray[Any], after: int, thresholds: Sequence[int] | None = None
+    ) -> Suspended | Decision:
         """Run the first stages of a window and stop there, as a device does that loses its supply.
 
         Args:
             window: as for `infer`.
             after: number of stages to run, from 1 to one less than there are.
+            thresholds: as for `infer`.
 
         Returns:
             What must be stored to go on; the decision where the window has left by then.
@@ -175,7 +177,7 @@ class Runtime:
         self.quantizer.check(window, "window", batch=False)
         live = {self._input: self.quantizer.quantize(window[None], "window")}
         state, scores = [0] * self._n_state, []  # type: list[int], list[int | None]
-        label = self._run(self._steps[:after], live, state, scores)
+        label = self._run(self._steps_at(thresholds)[:after], live, state, scores)
         way_in = self.quantizer.way_in(window)
         if label != UNDECIDED:
             return self._decision(label, scores, way_in, started)
@@ -187,15 +189,21 @@ class Runtime:
             way_in=way_in,
         )
 
-    def resume(self, suspended: Suspended) -> Decision:
+    def resume(self, suspended: Suspended, thresholds: Sequence[int] | None = None) -> Decision:
         """Run the stages that are left of a suspended window: the decision is that of `infer`.
 
         Args:
             suspended: as `suspend` or `restore` gave it.
+            thresholds: as for `infer`; the same as when the window began.
+
+        Raises:
+            InputError: not one threshold per early exit.
         """
         started = perf_counter_ns()
         scores = list(suspended.scores)
-        label = self._run(self._steps[len(scores) :], dict(suspended.tensors), list(suspended.state), scores)
+        label = self._run(
+            self._steps_at(thresholds)[len(scores) :], dict(suspended.tensors), list(suspended.state), scores
+        )
         return self._decision(label, scores, suspended.way_in, started)
 
     def store(self, suspended: Suspended) -> bytes:
@@ -257,8 +265,10 @@ class Runtime:
         tensors = self.run_all_exits(windows)
         return np.stack([tensors[step.outputs[0]] for step in self._steps], axis=1)
 
-    def _steps_at(self, thresholds: Sequence[int]) -> tuple[_Step, ...]:
-        """Return the stages with other thresholds; an exit that is off stays off."""
+    def _steps_at(self, thresholds: Sequence[int] | None) -> tuple[_Step, ...]:
+        """Return the stages with these thresholds, or with the policy's; an exit that is off stays off."""
+        if thresholds is None:
+            return self._steps
         if len(thresholds) != len(self._steps) - 1:
             raise InputError(
                 f"`thresholds` needs one value per early exit ({', '.join(self._exits[:-1]) or 'none'}). "

@@ -1,7 +1,7 @@
 """A window between two stages: what a device stores before it loses its supply, and reads to go on.
 
-Layout, all little-endian: the four bytes ``MXS1``; the first eight bytes of the SHA-256 over the stages'
-hashes, so that it is not read by another bundle; number of stages run (uint8); way in (uint8, 0 fixed point,
+Layout, all little-endian: the four bytes ``MXS1``; eight bytes that tell the bundle and its policy
+(`fingerprint`), so that no other reads it; number of stages run (uint8); way in (uint8, 0 fixed point,
 1 float); the score of each stage run (int32, `NO_SCORE` where the exit is switched off); number of integers
 that the score remembers (uint16), and these (int32); every int8 tensor that a later stage reads, in the order
 in which later stages first name them; CRC-32 (IEEE 802.3) of all that comes before.
@@ -72,18 +72,21 @@ def unpack(content: bytes, manifest: Manifest) -> Suspended:
         raise _damaged(f"{magic!r} after {stages_run} stages, way in {way_in}")
     if bundle != fingerprint(manifest):
         raise InputError(
-            "a suspended window must be resumed by the bundle that suspended it. Received: one of a bundle "
-            "with other stages. Start the window anew."
+            "a suspended window must be resumed by the bundle that suspended it. Received: one of other "
+            "stages or another policy. Start the window anew."
         )
     tensors = boundary(manifest, stages_run)
     n_bytes = sum(prod(tensor.shape) for tensor in tensors)
     place = _HEAD.size + 4 * stages_run
-    n_state = (len(content) - place - 2 - n_bytes - 4) // 4
+    rule = manifest.exit_rule()
+    n_state = rule.n_state
     expected = place + 2 + 4 * n_state + n_bytes + 4
-    if n_state < 0 or expected != len(content) or struct.unpack_from("<H", content, place)[0] != n_state:
-        raise _damaged(f"{len(content)} bytes after {stages_run} stages")
+    if expected != len(content) or struct.unpack_from("<H", content, place)[0] != n_state:
+        raise _damaged(f"{len(content)} bytes after {stages_run} stages, where {expected} are due")
     scores = struct.unpack_from(f"<{stages_run}i", content, _HEAD.size)
     state = struct.unpack_from(f"<{n_state}i", content, place + 2)
+    if not rule.scores[stages_run].accepts(state):
+        raise _damaged(f"a state that no window can have after {stages_run} stages")
     place += 2 + 4 * n_state
     live = {}
     for tensor in tensors:
@@ -108,8 +111,16 @@ def boundary(manifest: Manifest, stages_run: int) -> tuple[TensorSpec, ...]:
 
 
 def fingerprint(manifest: Manifest) -> bytes:
-    """Return eight bytes that tell one set of stages from another."""
-    return hashlib.sha256("".join(stage.sha256 for stage in manifest.stages).encode()).digest()[:8]
+    """Return eight bytes that tell stages and what decides on them from others: a constant of a bundle.
+
+    They begin the SHA-256 of a text: the stages' hashes in hexadecimal, joined, and the policy as compact
+    JSON without its `calibration`, `temporal` and `controller`, which no window remembers anything of.
+    """
+    policy = manifest.policy
+    text = "".join(stage.sha256 for stage in manifest.stages)
+    if policy is not None:
+        text += policy.model_dump_json(exclude={"calibration", "temporal", "controller"})
+    return hashlib.sha256(text.encode()).digest()[:8]
 
 
 def _damaged(received: str) -> InputError:

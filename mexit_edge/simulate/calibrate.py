@@ -17,7 +17,7 @@ from mexit_edge.simulate.evaluate import check_fit, raw_windows
 from mexit_edge.simulate.exit_costs import ExitCosts, exit_costs
 from mexit_edge.simulate.goals import DEFAULT_MAX_DROP, Goal, LeastCost, OnlineBudget, Scoring
 from mexit_edge.simulate.policies import make_policy
-from mexit_edge.simulate.scored import Judged
+from mexit_edge.simulate.scored import Judged, held_out_gate_scores
 from mexit_edge.simulate.subjects import FITTED, refuse_seen
 
 GOLDEN_WINDOWS = 48
@@ -104,6 +104,9 @@ def budgeted_points(bundle: Bundle, judged: Judged, costs: ExitCosts) -> tuple[B
     """
     rule = bundle.manifest.exit_rule()
     scores, labels = rule.score(judged.logits)
+    if rule.scores[0].name == "learned":
+        # The policy's gates were fitted on these windows, and are surer of them than of others.
+        scores = held_out_gate_scores(rule.scores[0].exits, judged, list(rule.enabled))
     on = np.flatnonzero(rule.enabled)
     points = budgeted_curve(
         scores[:, on[:-1]], labels[:, on], judged.windows.y, [costs.values[place] for place in on]

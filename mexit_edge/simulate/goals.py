@@ -47,6 +47,9 @@ class Budget:
 
     mean_cost: float
 
+    def __post_init__(self) -> None:
+        _refuse_not_finite("budget", self.mean_cost)
+
 
 @dataclass(frozen=True)
 class BudgetedShares:
@@ -59,9 +62,10 @@ class BudgetedShares:
     ratio: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.ratio < inf:
+        if not 1 / 64 <= self.ratio <= 64:
             raise InputError(
-                f"`ratio` must be positive. Received: {self.ratio}. Below 1 most windows leave early."
+                f"`ratio` must lie between 1/64 and 64. Received: {self.ratio}. Below 1 most windows leave "
+                "early."
             )
 
 
@@ -129,9 +133,22 @@ class OnlineBudget:
     Args:
         mean_cost: in the unit of the costs.
         horizon: number of windows over which it is to hold; None for those of a day.
-        tolerance: allowed deviation over the horizon, as a share of the budget.
+        tolerance: allowed deviation over the first horizon, as a share of the budget.
     """
 
     mean_cost: float
     horizon: int | None = None
     tolerance: float = 0.05
+
+    def __post_init__(self) -> None:
+        _refuse_not_finite("online_budget", self.mean_cost)
+        if (self.horizon is not None and self.horizon < 1) or not 0 < self.tolerance < 1:
+            raise InputError(
+                "`horizon` must be at least one window, and `tolerance` lie between 0 and 1. "
+                f"Received: {self.horizon} and {self.tolerance}."
+            )
+
+
+def _refuse_not_finite(argument: str, value: float) -> None:
+    if not 0 < value < inf:
+        raise InputError(f"`{argument}` must be finite and above 0. Received: {value}.")

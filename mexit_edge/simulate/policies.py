@@ -19,10 +19,8 @@ from mexit_edge.exits import (
     NEVER,
     RiskControl,
     balanced_accuracy,
-    balanced_weights,
-    decide,
+    outcome_of,
     threshold_support,
-    upper_bound_of_loss,
 )
 from mexit_edge.simulate.exit_costs import ExitCosts
 from mexit_edge.simulate.goals import (
@@ -35,7 +33,7 @@ from mexit_edge.simulate.goals import (
     Risk,
     Scoring,
 )
-from mexit_edge.simulate.scored import Judged, Scored, score_windows
+from mexit_edge.simulate.scored import Integers, Judged, Scored, score_windows
 from mexit_edge.simulate.thresholds import Found, find_thresholds, make_controller
 
 
@@ -98,6 +96,11 @@ def _check(manifest: Manifest, judged: Judged, goal: Goal, scoring: Scoring) -> 
             "`score` must not be boosted for a network trained with the regime boosted: its stages carry the "
             "running sum already. Received: 'boosted'. Use 'logit_margin', which is then the boosted score."
         )
+    if scoring.tempered and scoring.score == "learned":
+        raise InputError(
+            "`tempered` must be left out with the score learned, whose gates find their own scale. "
+            "Received: both."
+        )
     if not isinstance(goal, Risk):
         return
     if judged.folds is not None:
@@ -118,22 +121,15 @@ def _calibration(
 ) -> Calibration:
     """Return the note on how the thresholds were set, and what they do on the windows."""
     y = judged.windows.y
-    left_at = decide(scored.scores, found.thresholds) - 1
-    predicted = scored.predicted[np.arange(len(y)), left_at]
-    weights = balanced_weights(y)
-    paired = weights * ((scored.predicted[:, -1] == y).astype(np.float64) - (predicted == y))
-    lost = np.maximum(paired, 0.0)
-    upper = upper_bound_of_loss(lost.sum(), (lost**2).sum(), len(y), float(weights.max()))
-    max_drop = _allowed_drop(goal, balanced_accuracy(y, scored.predicted[:, -1]))
-    names = [manifest.exits[place] for place in scored.on[:-1]]
-    support = threshold_support(found.thresholds, scored.scores, scored.predicted, y, max_drop)
+    paid = [costs.values[place] for place in scored.on]
+    outcome = outcome_of(found.thresholds, scored.scores, scored.predicted, y, paid)
     return Calibration(
         data=judged.windows.name,
         subjects=judged.windows.subjects,
         n_windows=len(y),
         max_drop=goal.max_drop if isinstance(goal, LeastCost) else None,
-        drop=float(paired.mean()),
-        drop_upper=0.0 if (left_at == len(names)).all() else float(upper),
+        drop=outcome.drop,
+        drop_upper=outcome.drop_upper,
         cost=costs.unit,
         exact=found.exact,
         engine=judged.engine,
@@ -143,19 +139,9 @@ def _calibration(
         budget=goal.mean_cost if isinstance(goal, Budget) else None,
         ratio=goal.ratio if isinstance(goal, BudgetedShares) else None,
         risk=_risk_spec(goal, found.risk) if isinstance(goal, Risk) and found.risk else None,
-        mean_cost=float(np.asarray(costs.values)[scored.on][left_at].mean()),
-        balanced_accuracy=balanced_accuracy(y, predicted),
-        support=tuple(
-            SupportSpec(
-                exit=name,
-                windows=one.windows,
-                losses=one.losses,
-                loss_rate_low=one.interval.low if one.interval else None,
-                loss_rate_high=one.interval.high if one.interval else None,
-                supported=one.supported,
-            )
-            for name, one in zip(names, support, strict=True)
-        ),
+        mean_cost=outcome.mean_cost,
+        balanced_accuracy=outcome.quality,
+        support=_support(manifest, y, goal, scored, found),
         temperatures=tuple(
             TemperatureSpec(
                 exit=name,
@@ -169,13 +155,33 @@ def _calibration(
     )
 
 
+def _support(
+    manifest: Manifest, y: Integers, goal: Goal, scored: Scored, found: Found
+) -> tuple[SupportSpec, ...]:
+    names = [manifest.exits[place] for place in scored.on[:-1]]
+    max_drop = _allowed_drop(goal, balanced_accuracy(y, scored.predicted[:, -1]))
+    return tuple(
+        SupportSpec(
+            exit=name,
+            windows=one.windows,
+            losses=one.losses,
+            loss_rate_low=one.interval.low if one.interval else None,
+            loss_rate_high=one.interval.high if one.interval else None,
+            supported=one.supported,
+        )
+        for name, one in zip(
+            names,
+            threshold_support(found.thresholds, scored.scores, scored.predicted, y, max_drop),
+            strict=True,
+        )
+    )
+
+
 def _allowed_drop(goal: Goal, final: float) -> float | None:
-    """Return the share of windows that a goal allows to lose; None where it names none."""
+    """Return the share of windows that a goal allows to lose; None where it names none, or another loss."""
     if isinstance(goal, LeastCost):
         return goal.max_drop
-    if isinstance(goal, Floor):
-        return final - goal.balanced_accuracy
-    return goal.eps if isinstance(goal, Risk) else None
+    return final - goal.balanced_accuracy if isinstance(goal, Floor) else None
 
 
 def _risk_spec(goal: Risk, found: RiskControl) -> RiskSpec:
@@ -189,4 +195,5 @@ def _risk_spec(goal: Risk, found: RiskControl) -> RiskSpec:
         level=found.index,
         risk=found.risk,
         bound=found.bound,
+        least_eps=found.least_eps,
     )

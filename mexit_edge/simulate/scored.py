@@ -76,7 +76,7 @@ def score_windows(manifest: Manifest, judged: Judged, scoring: Scoring) -> Score
     )
     columns, labels = score_exits(scores, judged.logits, enabled)
     if learns:
-        columns = _held_out_gate_scores(exits, judged, enabled)
+        columns = held_out_gate_scores(exits, judged, enabled)
     on = np.flatnonzero(enabled)
     return Scored(
         on=on,
@@ -99,7 +99,7 @@ def _fit_temperatures(judged: Judged, scales: list[float]) -> tuple[TemperatureF
     return tuple(fits)
 
 
-def _held_out_gate_scores(exits: Exits, judged: Judged, enabled: list[bool]) -> Integers:
+def held_out_gate_scores(exits: Exits, judged: Judged, enabled: list[bool]) -> Integers:
     """Return (n, E) scores of gates that did not see the window they score.
 
     A gate is surer of the windows it was fitted on. Folds are subjects where there are several, else

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor, log2
+from numbers import Integral
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from mexit_edge.bundle import ControllerSpec, Manifest
 from mexit_edge.errors import InputError
 from mexit_edge.exits import (
     NEVER,
+    BudgetController,
     RiskControl,
     budgeted_thresholds,
     by_subject,
@@ -29,14 +31,23 @@ from mexit_edge.simulate.scored import Judged, Scored
 
 SECONDS_PER_DAY = 86_400
 MOST_DEBT = 1 << 30
+# Of the cheapest exit's cost: rounding it is then an error of .5 % at most, a tenth of the usual tolerance.
+LEAST_STEPS = 100
+RATIO_STEPS = 4096
 
 
 @dataclass(frozen=True)
 class Found:
-    """Thresholds of the early exits that are on, and how they were found."""
+    """Thresholds of the early exits that are on, and how they were found.
+
+    Args:
+        thresholds: integers.
+        exact: whether every combination was tried; None where nothing was searched.
+        risk: what was controlled, if anything.
+    """
 
     thresholds: tuple[int, ...]
-    exact: bool = True
+    exact: bool | None = None
     risk: RiskControl | None = None
 
 
@@ -49,7 +60,7 @@ def find_thresholds(
     if isinstance(goal, Given):
         return Found(_given(goal, scored, manifest))
     if isinstance(goal, BudgetedShares):
-        return Found(budgeted_thresholds(early, Fraction(goal.ratio).limit_denominator(4096)))
+        return Found(budgeted_thresholds(early, Fraction(round(goal.ratio * RATIO_STEPS), RATIO_STEPS)))
     if isinstance(goal, Risk):
         return _controlled(goal, scored, judged)
     if isinstance(goal, LeastCost):
@@ -62,7 +73,11 @@ def find_thresholds(
 
 
 def _given(goal: Given, scored: Scored, manifest: Manifest) -> tuple[int, ...]:
-    """Return thresholds set by hand: whole numbers are integer scores, others the score's own unit."""
+    """Return thresholds set by hand: whole numbers are integer scores, others the score's own unit.
+
+    Raises:
+        InputError: not one per early exit that is on, or one that int32 does not hold.
+    """
     names = [manifest.exits[place] for place in scored.on[:-1]]
     if set(goal.thresholds) != set(names):
         received = ", ".join(f"{name}={value:g}" for name, value in goal.thresholds.items()) or "none"
@@ -70,11 +85,17 @@ def _given(goal: Given, scored: Scored, manifest: Manifest) -> tuple[int, ...]:
             f"`thresholds` needs one value per early exit that is on ({len(names)}: {', '.join(names)}). "
             f"Received: {received}."
         )
-    values = [goal.thresholds[name] for name in names]
-    return tuple(
-        value if isinstance(value, int) else score.to_integer(value)
-        for value, score in zip(values, scored.of_exit, strict=True)
-    )
+    found = []
+    for name, score in zip(names, scored.of_exit, strict=True):
+        value = goal.thresholds[name]
+        steps = value if isinstance(value, Integral) else value / score.unit
+        if not abs(steps) <= NEVER:
+            raise InputError(
+                f"`thresholds` must lie within 32 bits. Received: {value} for {name}, where the largest "
+                f"score is {score.highest} ({score.to_float(score.highest):.6g}). `off` switches an exit off."
+            )
+        found.append(int(value) if isinstance(value, Integral) else score.to_integer(float(value)))
+    return tuple(found)
 
 
 def _controlled(goal: Risk, scored: Scored, judged: Judged) -> Found:
@@ -89,8 +110,10 @@ def _controlled(goal: Risk, scored: Scored, judged: Judged) -> Found:
             ],
             axis=1,
         )
+    # A score that compares exits says the same of all windows at the first one: nothing leaves there.
+    enabled = [place > 0 or not score.compares_exits for place, score in enumerate(scored.of_exit)]
     levels = threshold_levels(
-        [score.highest for score in scored.of_exit], [score.lowest for score in scored.of_exit]
+        [score.highest for score in scored.of_exit], [score.lowest for score in scored.of_exit], enabled
     )
     lost = exit_losses(goal.loss, scored.predicted, y, probabilities)
     losses = losses_along(scored.scores[:, :-1], lost, levels)
@@ -119,12 +142,13 @@ def make_controller(
     # The debt stays below some two horizons' tolerance beside one window.
     room = 2 * online.tolerance * online.mean_cost * horizon + 4 * costs.values[-1]
     scale = 2.0 ** floor(log2(MOST_DEBT / room))
-    return ControllerSpec(
-        family=tuple(tuple(row) for row in family.tolist()),
-        costs=tuple(max(1, round(value * scale)) for value in costs.values),
-        budget=max(1, round(online.mean_cost * scale)),
-        unit=costs.unit,
-        unit_cost=1 / scale,
-        horizon=horizon,
-        tolerance=online.tolerance,
+    if min(costs.values[0], online.mean_cost) * scale < LEAST_STEPS:
+        raise InputError(
+            f"`horizon` must leave the cheapest exit at least {LEAST_STEPS} steps of a debt of 32 bits. "
+            f"Received: {horizon:,} windows, which leave {costs.values[0] * scale:.1f}. Shorten it."
+        )
+    whole = [round(value * scale) for value in costs.values]
+    controller = BudgetController(
+        family, whole, round(online.mean_cost * scale), horizon=horizon, tolerance=online.tolerance
     )
+    return ControllerSpec.of(controller, unit=costs.unit, unit_cost=1 / scale)

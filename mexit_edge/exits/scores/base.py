@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, inf
+from math import ceil
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mexit_edge.errors import InputError
+
+# Far beyond any network's: what lies outside would overflow the arithmetic on scales.
+SMALLEST_SCALE, LARGEST_SCALE = 1e-12, 1e12
 
 Logits = NDArray[np.int8]
 Integers = NDArray[np.int64]
@@ -26,16 +29,18 @@ class Exits:
         n_classes: number of logits.
 
     Raises:
-        InputError: no exit, a scale that is not positive, or fewer than two classes.
+        InputError: no exit, a scale out of range, or fewer than two classes.
     """
 
     scales: tuple[float, ...]
     n_classes: int
 
     def __post_init__(self) -> None:
-        if not self.scales or not all(0 < scale < inf for scale in self.scales) or self.n_classes < 2:
+        fit = all(SMALLEST_SCALE <= scale <= LARGEST_SCALE for scale in self.scales)
+        if not self.scales or not fit or self.n_classes < 2:
             raise InputError(
-                "`scales` must hold one positive number per exit, and `n_classes` be at least 2. "
+                f"`scales` must hold one number from {SMALLEST_SCALE:g} to {LARGEST_SCALE:g} per exit, after "
+                "its temperature, and `n_classes` be at least 2. "
                 f"Received: {list(self.scales)}, {self.n_classes}."
             )
 
@@ -60,6 +65,8 @@ class Score(ABC):
 
     name: ClassVar[str]
     options: ClassVar[Mapping[str, float]] = {}
+    # Whether it says the same of every window at the first exit that is looked at.
+    compares_exits: ClassVar[bool] = False
 
     def __init__(self, exits: Exits, place: int, options: Mapping[str, float]) -> None:
         self.exits = exits
@@ -113,6 +120,10 @@ class Score(ABC):
     def one(self, logits: Sequence[int], state: list[int]) -> tuple[int, int]:
         """Return score and class of one window, equal to `batch` on it; ``state`` is brought up to date."""
 
+    def accepts(self, state: Sequence[int]) -> bool:
+        """Tell whether exits before this one can have left this state, so that going on from it is safe."""
+        return True
+
     def to_integer(self, threshold: float) -> int:
         """Return the smallest integer score that is at least ``threshold``."""
         # The tolerance keeps a float that stands for an integer (t * scale / scale) on that integer.
@@ -141,11 +152,6 @@ class Memoryless(Score):
     def one(self, logits: Sequence[int], state: list[int]) -> tuple[int, int]:
         """See `Score.one`."""
         return self.scored_one(logits), logits.index(max(logits))
-
-
-def start_state(n: int, score: Score) -> Integers:
-    """Return (n, n_state) zeros: what windows carry before the first exit."""
-    return np.zeros((n, score.n_state), np.int64)
 
 
 def label_of(votes: Integers, latest: Integers) -> Integers:

@@ -64,6 +64,10 @@ class Ensemble(Score):
         named = logits if self.is_final else state[:-1]
         return max(state[:-1]) // state[-1], named.index(max(named))
 
+    def accepts(self, state: Sequence[int]) -> bool:
+        """See `Score.accepts`."""
+        return 0 <= state[-1] <= self.place and all(0 <= sum_ <= state[-1] * Q15 for sum_ in state[:-1])
+
 
 class RunningLogits(Score):
     """Shared by the scores on a running sum of logits: a margin, so that no softmax is needed.
@@ -143,6 +147,10 @@ class GeometricEnsemble(RunningLogits):
         second, first = sorted(sums)[-2:]
         named = logits if self.is_final else sums
         return (first - second) // state[-1], named.index(max(named))
+
+    def accepts(self, state: Sequence[int]) -> bool:
+        """See `Score.accepts`."""
+        return 0 <= state[-1] <= self.place
 
     def _kept(self, state: Integers) -> Integers:
         return state

@@ -18,6 +18,7 @@ class Patience(Score):
     """
 
     name = "patience"
+    compares_exits = True
 
     @property
     def n_state(self) -> int:
@@ -48,6 +49,10 @@ class Patience(Score):
         state[0] = label + 1
         return state[1], label
 
+    def accepts(self, state: Sequence[int]) -> bool:
+        """See `Score.accepts`."""
+        return 0 <= state[0] <= self.n_classes and 0 <= state[1] < max(self.place, 1)
+
 
 class Vote(Score):
     """max_c votes_c / e^lambda in Q15, every exit up to e having one vote (arXiv 2105.13792).
@@ -61,6 +66,7 @@ class Vote(Score):
     """
 
     name = "vote"
+    compares_exits = True
     options: ClassVar[Mapping[str, float]] = {"lambda": 0.5}
 
     def __init__(self, exits: Exits, place: int, options: Mapping[str, float]) -> None:
@@ -83,8 +89,8 @@ class Vote(Score):
 
     @property
     def highest(self) -> int:
-        """Every exit up to this one agreed."""
-        return (self.place + 1) * self.divisor_table[-1]
+        """Every exit so far agreed, of as many as may have voted."""
+        return max(voters * share for voters, share in enumerate(self.divisor_table, start=1))
 
     @property
     def tables(self) -> dict[str, tuple[int, ...]]:
@@ -105,3 +111,7 @@ class Vote(Score):
         most = max(state)
         label = latest if self.is_final or state[latest] == most else state.index(most)
         return most * self.divisor_table[sum(state) - 1], label
+
+    def accepts(self, state: Sequence[int]) -> bool:
+        """See `Score.accepts`."""
+        return min(state) >= 0 and sum(state) <= self.place
