@@ -10,12 +10,13 @@ from typing import Annotated
 
 import typer
 
-from mexit_edge.cli.bundle_commands import cut, inspect, simulate, verify
+from mexit_edge.cli.bundle_commands import cut, inspect, verify
 from mexit_edge.cli.calibrate_commands import calibrate
 from mexit_edge.cli.device_commands import fit, probes
 from mexit_edge.cli.estimate_commands import devices, estimate
 from mexit_edge.cli.guarded import EXIT_CODES, Command, guarded
 from mexit_edge.cli.network_commands import cluster, export, models, prune, quantize_aware
+from mexit_edge.cli.simulate_commands import simulate
 from mexit_edge.cli.training_commands import run, train
 
 # Command -> its example.
@@ -23,7 +24,7 @@ COMMANDS: dict[Command, str] = {
     run: "mexit run --data hapt --regime consistency --set weak=hard --seed 1",
     train: "mexit train --data hapt --regime mixed --set 'shares=[1,2]' --epochs 60",
     calibrate: "mexit calibrate tflite_models/reference.mexit --floor 0.94 --device nucleo-u575zi",
-    simulate: "mexit simulate tflite_models/reference.mexit --data hapt --engine tflm",
+    simulate: "mexit simulate tflite_models/reference.mexit walk.csv --fault dropped=2% --battery-mah 200",
     estimate: "mexit estimate tflite_models/reference.mexit --device nucleo-l4r5zi --battery-mah 200",
     devices: "mexit devices nucleo-l4r5zi",
     inspect: "mexit inspect tflite_models/reference.mexit --svg stages.svg",

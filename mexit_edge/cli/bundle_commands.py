@@ -1,4 +1,4 @@
-"""The options of the commands on what is quantized already: `mexit simulate`, `inspect`, `verify`, `cut`."""
+"""The options of the commands on what is quantized already: `mexit inspect`, `verify`, `cut`."""
 
 from __future__ import annotations
 
@@ -7,27 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mexit_edge.cli.options import DEFAULTS, KNOWN, AsJson, BundlePath, Data, Device, Seed
+from mexit_edge.cli.options import KNOWN, AsJson, BundlePath
 from mexit_edge.cli.settings import ROUNDING_STEPS
-
-
-def simulate(
-    bundle: BundlePath,
-    data: Data = DEFAULTS.data,
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Engine that executes the stages (default: the one that stands for the device). {KNOWN}"
-        ),
-    ] = None,
-    device: Device = DEFAULTS.device,
-    seed: Seed = DEFAULTS.seed,
-    as_json: AsJson = False,
-) -> None:
-    """Execute a bundle's stages on a data set's test subjects."""
-    from mexit_edge.cli.simulate import simulate_and_print
-
-    simulate_and_print(bundle, data, engine, device, seed, as_json=as_json)
 
 
 def inspect(

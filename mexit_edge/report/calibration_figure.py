@@ -46,9 +46,9 @@ def plot_calibration(
     predicted = judged.logits.argmax(axis=2)
     oracle = oracle_exits(y, predicted)
     of_oracle = balanced_accuracy(y, predicted[np.arange(len(y)), oracle - 1])
+    curve = sorted((point.mean_cost, 100 * point.quality) for point in points)
     ax.plot(
-        [point.mean_cost for point in points],
-        [100 * point.quality for point in points],
+        *zip(*curve, strict=True),
         ".-",
         color=colours[0],
         linewidth=1.2,
@@ -94,7 +94,8 @@ def plot_calibration(
     ax.set_ylabel("balanced accuracy (%)")
     ax.set_title(f"{judged.windows.name}: {len(y):,} calibration windows")
     ax.xaxis.set_major_formatter("{x:,g}")
-    ax.legend(loc="lower right", frameon=True)
+    # Below the axes: points may lie in any corner.
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
     return ax
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mexit_edge.errors import InputError, MissingExtraError
+from mexit_edge.errors import InputError
 from mexit_edge.files import refuse_existing, write_bytes
 from mexit_edge.report import provenance, tables, words
+from mexit_edge.report.environment import load_template
 from mexit_edge.report.pictures import make_pictures
 from mexit_edge.simulate import oracle_gap
 
@@ -64,7 +65,8 @@ def render_page(
     _check_same_bundle(manifest, simulation)
     calibration = provenance.calibration_table(manifest)
     gap = oracle_gap(simulation)
-    page = load_template("page.html.j2").render(
+    template = load_template("page.html.j2")
+    page: str = template.render(
         name=manifest.name,
         about=_about(manifest),
         title=_title(manifest, simulation),
@@ -87,6 +89,7 @@ def render_page(
         origin=provenance.origin(manifest),
         notes=provenance.notes(manifest, simulation, estimate),
     )
+    return page
 
 
 def write_page(

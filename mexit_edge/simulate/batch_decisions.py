@@ -12,7 +12,7 @@ from mexit_edge.exits import decide, passes
 from mexit_edge.exits.temporal import UNDECIDED
 from mexit_edge.runtime import Runtime
 from mexit_edge.signals import WindowBatch, WindowStatus
-from mexit_edge.simulate.brown_out import WindowDecision, Interruption, interrupt
+from mexit_edge.simulate.brown_out import Interruption, WindowDecision, interrupt
 from mexit_edge.simulate.timeline import Decided
 from mexit_edge.simulate.way_in import WayIn, taking_int8
 

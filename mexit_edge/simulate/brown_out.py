@@ -51,10 +51,10 @@ class BrownOut:
                 "a brown-out needs a `share` above 0 and up to 1, or `windows`, and not both. "
                 f"Received: share {self.share}, windows {self.windows}."
             )
-        if not 0 <= self.damaged <= 1 or not 0 <= self.boot_ms < float("inf"):
+        if not 0 <= self.damaged <= 1 or not 0 <= self.boot_ms < float("inf") or self.seed < 0:
             raise InputError(
-                "`damaged` must be a share from 0 to 1 and `boot_ms` finite and at least 0. "
-                f"Received: {self.damaged}, {self.boot_ms}."
+                "`damaged` must be a share from 0 to 1, `boot_ms` finite and at least 0, `seed` at least 0. "
+                f"Received: {self.damaged}, {self.boot_ms}, {self.seed}."
             )
 
     def check_fit(self, n_stages: int) -> None:
@@ -63,7 +63,7 @@ class BrownOut:
         Raises:
             InputError: says which boundaries there are.
         """
-        if n_stages < 2 or not 1 <= (self.after or 1) < n_stages:
+        if n_stages < 2 or (self.after is not None and not 1 <= self.after < n_stages):
             raise InputError(
                 f"`after` must be a number of stages from 1 to {n_stages - 1}, and the bundle have at least "
                 f"two stages. Received: {self.after} for {n_stages} stages."
@@ -85,12 +85,12 @@ class Interruption:
 
 @dataclass(frozen=True)
 class WindowDecision:
-    """How a window that was to be hit came out.
+    """What one window decided, and what that took.
 
     Args:
         exit: that the window left at, from 1.
         label: class.
-        hit: whether the supply was lost; False where the window had left by then.
+        hit: whether the supply was lost; False where it was not to be, or the window had left by then.
         again: stages run a second time because the store was damaged; 0 where it was whole.
     """
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mexit_edge.bundle import Bundle
+from mexit_edge.errors import InputError
 from mexit_edge.estimate import (
     BATTERY_NOTE,
     BundleEstimate,
@@ -246,13 +247,13 @@ class DeviceCosts:
 
 
 def device_costs(
-    bundle: Bundle, device: str | Device | None, stack: str | None, supply: Supply
+    bundle: Bundle, device: str | Device | BundleEstimate | None, stack: str | None, supply: Supply
 ) -> tuple[DeviceCosts | None, tuple[str, ...]]:
     """Return what windows cost on a device, and what is to be said about it.
 
     Args:
         bundle: the bundle.
-        device: a name or a device; None for no times.
+        device: a name, a device, or an estimate of this bundle that is made already; None for no times.
         stack: a kernel library of the device; the first one if None.
         supply: of the device.
 
@@ -260,11 +261,16 @@ def device_costs(
         None for the costs without a device, or where the latency of an operator is unknown.
 
     Raises:
-        InputError: no such device or stack, or as for `estimate_bundle`.
+        InputError: no such device or stack, an estimate of another bundle, or as for `estimate_bundle`.
     """
     if device is None:
         return None, ("No device: no times, no queue and no energy; no window is lost to a busy processor.",)
-    estimate = estimate_bundle(bundle, device, stack)
+    estimate = device if isinstance(device, BundleEstimate) else estimate_bundle(bundle, device, stack)
+    if len(estimate.exits) != len(bundle.manifest.stages):
+        raise InputError(
+            f"`device` must be an estimate of this bundle, with {len(bundle.manifest.stages)} exits. "
+            f"Received: one with {len(estimate.exits)}."
+        )
     if any(one.estimated_latency_ms is None for one in estimate.exits):
         names = ", ".join(unknown_operations(chain.from_iterable(estimate.operations)))
         return None, (

@@ -18,7 +18,7 @@ from mexit_edge.exits import BudgetController, Chain
 from mexit_edge.exits.temporal import UNDECIDED
 from mexit_edge.runtime import Runtime
 from mexit_edge.signals import WindowBatch, WindowStatus
-from mexit_edge.simulate.brown_out import WindowDecision, Interruptions, interrupt
+from mexit_edge.simulate.brown_out import Interruptions, WindowDecision, interrupt
 from mexit_edge.simulate.columns import Columns, Outcome, Reason
 from mexit_edge.simulate.costs import ServiceTimes
 

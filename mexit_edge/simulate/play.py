@@ -10,7 +10,7 @@ import numpy as np
 
 from mexit_edge.bundle import Bundle
 from mexit_edge.errors import InputError
-from mexit_edge.estimate import Device
+from mexit_edge.estimate import BundleEstimate, Device
 from mexit_edge.exits import BudgetController, Chain
 from mexit_edge.runtime import Runtime, reference_engine
 from mexit_edge.signals import Recording, Stream, StreamWindows, WindowBatch, adapt
@@ -30,7 +30,7 @@ def play(
     bundle: Bundle | str | Path | Runtime,
     streams: Iterable[Stream | Recording],
     *,
-    device: str | Device | None = None,
+    device: str | Device | BundleEstimate | None = None,
     stack: str | None = None,
     engine: str | None = None,
     options: PlayOptions | None = None,
@@ -48,7 +48,8 @@ def play(
         bundle: a bundle or the path of one; or a `Runtime` of one, which need not be opened again.
         streams: of the bundle's channels, units and rate (`adapt` makes them so); window and hop are the
             bundle's. Each starts at time 0 with an idle processor and rules without a past.
-        device: whose latencies and powers; None for no times.
+        device: whose latencies and powers: a name, a device, or an estimate of this bundle that is made
+            already; None for no times.
         stack: a kernel library of the device; the first one if None.
         engine: one of `mexit_edge.runtime.ENGINES`; None for the one that stands for the device, or that of
             the `Runtime`.

@@ -14,7 +14,7 @@ from mexit_edge.errors import InputError
 from mexit_edge.estimate import single_exit_operations
 from mexit_edge.estimate.operations import known_sum
 from mexit_edge.signals import WindowStatus
-from mexit_edge.simulate.brown_out import WindowDecision, Interruptions
+from mexit_edge.simulate.brown_out import Interruptions, WindowDecision
 from mexit_edge.simulate.columns import Columns, Reason
 from mexit_edge.simulate.costs import DeviceCosts, ServiceTimes
 from mexit_edge.simulate.playback import Playback

@@ -15,7 +15,7 @@ from mexit_edge.signals import Sensor, WindowBatch, Windows, WindowStatus
 
 INT8 = np.dtype(np.int8)
 # Windows whose scratch space stays in the cache.
-BLOCK = 128
+BLOCK = 256
 
 
 class WayIn:
