@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from mexit_edge.exits import NEVER, ExitRule, balanced_accuracy, decide, make_scores
 from mexit_edge.simulate import OracleGap, Simulation, oracle_gap
-from mexit_edge.simulate.oracle_gap import LEAST_GAIN
 
 STAGE_MACS = (100, 300, 1600)
 SCALES = (0.1, 0.1, 0.1)
@@ -86,9 +85,7 @@ def test_hindsight_is_the_cheapest_that_is_as_good(seed, enabled, score, skill) 
     gap = oracle_gap(simulation)
     assert gap is not None
     reached = simulation.policy_balanced_accuracy
-    slack = LEAST_GAIN * simulation.full_macs if reached > simulation.balanced_accuracies[-1] else 0.0
-    least = cheapest_by_brute_force(simulation, reached)
-    assert least - ROUNDING <= gap.hindsight_macs <= least + slack + ROUNDING
+    assert gap.hindsight_macs == pytest.approx(cheapest_by_brute_force(simulation, reached))
     assert gap.full_quality_macs == pytest.approx(
         cheapest_by_brute_force(simulation, simulation.balanced_accuracies[-1])
     )

@@ -325,6 +325,28 @@ def test_a_limit_that_is_no_share_is_refused(name, share):
         search_thresholds(*problem_of(0, 10, 3, 5), **{name: share})
 
 
+@given(seeds)
+@settings(max_examples=40)
+def test_in_hindsight_a_floor_may_lie_above_the_final_exit(seed):
+    scores, predicted, y, costs = problem_of(seed, 30, 3, 6)
+    # The final exit becomes the worst: most combinations stand above it.
+    predicted[:, -1] = (y + (np.arange(len(y)) % 3 > 0)) % 3
+    qualities = {}
+    for thresholds in product([*range(6), NEVER], repeat=2):
+        left_at = decide(scores[:, :2], thresholds) - 1
+        quality = balanced_accuracy(y, predicted[np.arange(len(y)), left_at])
+        cost = float(np.asarray(costs)[left_at].mean())
+        qualities[thresholds] = (quality, cost)
+    floor = np.median([quality for quality, _ in qualities.values()])
+    found = search_thresholds(scores, predicted, y, costs, floor=floor, on_bound=False)
+    assert found.quality >= floor - SLACK
+    assert found.mean_cost == pytest.approx(
+        min(cost for quality, cost in qualities.values() if quality >= floor - SLACK)
+    )
+    with pytest.raises(InputError, match="`floor` must be a balanced accuracy that some thresholds reach"):
+        search_thresholds(scores, predicted, y, costs, floor=1.0, on_bound=False)
+
+
 def test_a_floor_above_what_the_final_exit_reaches_is_refused_with_what_it_reaches():
     scores, predicted, y, costs = problem_of(0, 40, 3, 5)
     reached = balanced_accuracy(y, predicted[:, -1])

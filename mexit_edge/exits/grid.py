@@ -71,7 +71,7 @@ class Goal(ABC):
 
     @abstractmethod
     def start(self, sizes: Places) -> Places:
-        """Return a combination that is always admissible."""
+        """Return a combination that is always admissible, unless the limit asks for more than no loss."""
 
     @abstractmethod
     def at_step(self, share: float) -> Goal:
@@ -192,7 +192,9 @@ def best_of_all(stays: NDArray[np.int64], sizes: Places, goal: Goal) -> Places:
     start = goal.start(sizes)
     # Of equal ones the strictest wins: the start has to be beaten only where it is the strictest of all.
     strictest = start == tuple(size - 1 for size in sizes)
-    known = _sums(stays, start, goal) if strictest else np.full(len(goal.values), inf)
+    known = _sums(stays, start, goal)
+    if not strictest or not goal.admissible(known[:, None])[0]:
+        known = np.full(len(goal.values), inf)
     return _search(stays, sizes, goal, known)[0] or start
 
 

@@ -109,7 +109,8 @@ def search_thresholds(
 
     Raises:
         InputError: shapes do not fit, costs do not ascend, none or several goals, a share outside [0, 1], a
-            floor above what the final exit reaches, or a budget below the cheapest exit.
+            floor above what the final exit (or, off the bound, any thresholds) reaches, or a budget below
+            the cheapest exit.
     """
     scores = checked_scores(scores, predicted, y)
     prices = checked_costs(costs, predicted.shape[1])
@@ -120,7 +121,8 @@ def search_thresholds(
     lost = np.maximum(paired, 0.0)
     cost = np.broadcast_to(prices, paired.shape)
     largest = float(weights.max())
-    name, limit = _limit_of(max_drop, floor, budget, prices, balanced_accuracy(y, predicted[:, -1]))
+    reached = balanced_accuracy(y, predicted[:, -1])
+    name, limit = _limit_of(max_drop, floor, budget, prices, reached, on_bound=on_bound)
     goal: Goal
     if name == "budget":
         goal = BestQuality(np.stack([paired, cost]), limit)
@@ -133,6 +135,11 @@ def search_thresholds(
     exact = n_early <= MAX_EARLY_EXITS
     thresholds = _search(scores, candidates, goal, exact) if n_early else ()
     outcome = outcome_of(thresholds, scores, predicted, y, costs)
+    if limit < 0 and outcome.drop > limit + ROUNDING:
+        raise InputError(
+            "`floor` must be a balanced accuracy that some thresholds reach; the final exit's is "
+            f"{reached:.4f}. Received: {floor}. Ask for less."
+        )
     return ThresholdSearch(**vars(outcome), exact=exact, levels=tuple(map(len, candidates)))
 
 
@@ -238,7 +245,13 @@ def _most_levels(levels: int | None, n_early: int) -> int:
 
 
 def _limit_of(
-    max_drop: float | None, floor: float | None, budget: float | None, prices: Floats, reached: float
+    max_drop: float | None,
+    floor: float | None,
+    budget: float | None,
+    prices: Floats,
+    reached: float,
+    *,
+    on_bound: bool,
 ) -> tuple[str, float]:
     """Return the name of the one goal that was given, and its limit: of mean cost or of loss.
 
@@ -248,6 +261,7 @@ def _limit_of(
         budget: see `search_thresholds`.
         prices: cost per exit.
         reached: balanced accuracy of the final exit.
+        on_bound: see `search_thresholds`; where it is not asked for, a floor may lie above the final exit.
     """
     goals = {"max_drop": max_drop, "floor": floor, "budget": budget}
     given = [(name, value) for name, value in goals.items() if value is not None]
@@ -268,9 +282,9 @@ def _limit_of(
     if not 0 <= value <= 1:
         raise InputError(f"`{name}` must be a share between 0 and 1. Received: {value}.")
     limit = value if name == "max_drop" else reached - value
-    if limit < -ROUNDING:
+    if limit < -ROUNDING and on_bound:
         raise InputError(
             f"`floor` must not be above the balanced accuracy that the final exit reaches, {reached:.4f}. "
             f"Received: {value}. Ask for less, or train a better network."
         )
-    return name, max(limit, 0.0)
+    return name, max(limit, 0.0) if on_bound else limit

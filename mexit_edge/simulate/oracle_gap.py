@@ -11,19 +11,16 @@ made of a `Simulation`, which no function that sets thresholds takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
+from mexit_edge.errors import InputError
 from mexit_edge.exits import NEVER, ThresholdSearch, search_thresholds
 from mexit_edge.simulate.simulation import Simulation
-
-# The search by halving stops where less than this share of the full network's cost is left to gain.
-LEAST_GAIN = 1e-4
-ROUNDING = 1e-12  # of a balanced accuracy
 
 
 @dataclass(frozen=True)
@@ -108,12 +105,10 @@ def oracle_gap(simulation: Simulation) -> OracleGap | None:
         simulation.exit_macs[on].tolist(),
     )
     reached, final = simulation.policy_balanced_accuracy, simulation.balanced_accuracies[-1]
-    found: ThresholdSearch | None
-    if reached <= final:
+    found: ThresholdSearch | None = None
+    # Of more exits than are searched exactly, nothing as good as the policy may be found.
+    with suppress(InputError):
         found = search(floor=reached, on_bound=False)
-    else:
-        least, most = float(simulation.exit_macs[on[0]]), simulation.mean_macs
-        found = _cheapest_by_budgets(search, reached, least, most, LEAST_GAIN * simulation.full_macs)
     thresholds = np.asarray(simulation.thresholds_int, np.int64)
     macs, quality = simulation.mean_macs, reached
     # A grid of quantiles may miss the policy's own thresholds, which are as good as themselves.
@@ -129,32 +124,3 @@ def oracle_gap(simulation: Simulation) -> OracleGap | None:
         full_quality_macs=search(floor=final, on_bound=False).mean_cost,
         oracle_macs=simulation.oracle_mean_macs,
     )
-
-
-def _cheapest_by_budgets(
-    search: Callable[..., ThresholdSearch], quality: float, low: float, high: float, least_gain: float
-) -> ThresholdSearch | None:
-    """Return the cheapest thresholds that reach a quality above the final exit's.
-
-    A search with a floor asks for no more than the final exit reaches, and a policy may be better. The best
-    quality within a budget never falls as the budget grows, so the budget is found by halving.
-
-    Args:
-        search: for thresholds within a ``budget``.
-        quality: balanced accuracy to reach.
-        low: budget that is too small, or the smallest there is.
-        high: budget that is large enough.
-        least_gain: how close to the cheapest the result is.
-
-    Returns:
-        None where nothing below ``high`` was found.
-    """
-    best = None
-    while high - low > least_gain:
-        middle = (low + high) / 2
-        found = search(budget=middle)
-        if found.quality >= quality - ROUNDING:
-            best, high = found, found.mean_cost
-        else:
-            low = middle
-    return best
