@@ -14,18 +14,21 @@ subjects of the same split) every score gets a policy of calibration subjects. T
 - how far the integers are from the formulas in float (`float_scores`), at most, as a float and in integer
   steps; empty for `learned`, which has no formula, and where an exit is off, which the formulas do not know;
 - temporal rules: whole streams at once against one window after the other, on the executed decisions of every
-  subject with some lost (reports, and which windows are wanted).
+  subject with some lost (reports, and which windows are wanted);
+- `play` as it is against `play` with every stage invoked one by one, on the whole recordings of the test
+  subjects with the times of a device: every score, then temporal rules, the budget controller, a clock too
+  slow for the hop, brown-outs and faults, one at a time and all together.
 
 Where a calibrated policy lets windows leave at one exit only, thresholds are quantiles of the calibration
-scores instead, which the row says. rules_parity.csv has a row per data set and rule; any difference ends the
-script with exit code 1.
+scores instead, which the row says. rules_parity.csv has a row per data set and rule; `played` says how
+recordings were played, and is empty where windows were not. Any difference ends the script with exit code 1.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,8 @@ from numpy.typing import NDArray
 
 import mexit_edge as mx
 from mexit_edge.bundle import Bundle
+from mexit_edge.data import dataset
+from mexit_edge.estimate import Device, load_device
 from mexit_edge.exits import (
     NEVER,
     SCORES,
@@ -51,13 +56,25 @@ from mexit_edge.exits import (
     make_scores,
 )
 from mexit_edge.runtime import Runtime
-from mexit_edge.signals import Windows
-from mexit_edge.simulate import LeastCost, Scoring, exit_costs, raw_windows
+from mexit_edge.signals import RecordingStream, Stream, Windows, apply_faults, parse_fault
+from mexit_edge.simulate import (
+    BrownOut,
+    Columns,
+    LeastCost,
+    OnlineBudget,
+    Outcome,
+    PlayOptions,
+    Scoring,
+    exit_costs,
+    play,
+    raw_windows,
+)
 from mexit_edge.simulate.calibrate import with_policy
 from mexit_edge.simulate.scored import Judged
 
 ROOT = Path(__file__).parents[1]
 ENGINE = "tflm"
+DEVICE = "nucleo-l4r5zi"
 RULES = {
     **{name: Scoring(name) for name in SCORES},
     "max_prob, tempered": Scoring("max_prob", tempered=True),
@@ -74,14 +91,25 @@ TEMPORAL: dict[str, TemporalRule] = {
 RANDOM_NETWORKS, RANDOM_EXITS, RANDOM_WINDOWS = 10, 4, 25_000
 LOST = 0.05
 DISTANCES = ("distance_from_float", "distance_in_steps")
+# What a playback says of a window, but for `OTHER`, which is all the rest.
+PLAYED = {
+    "differing_exits": ("exit",),
+    "differing_labels": ("label",),
+    "differing_reports": ("reported",),
+    "differing_outcomes": ("outcome", "reason", "again"),
+    "differing_times": ("ready_ns", "start_ns", "finish_ns"),
+}
+OTHER = "differing_otherwise"
 COLUMNS = (
     "data",
     "rule",
+    "played",
     "thresholds_of",
     "windows",
     "left_at",
-    "differing_exits",
-    "differing_labels",
+    "outcomes",
+    *PLAYED,
+    OTHER,
     "differing_scores",
     "differing_invocations",
     "vectors",
@@ -94,9 +122,54 @@ Logits = NDArray[np.int8]
 Integers = NDArray[np.int64]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How recordings are played.
+
+    Args:
+        options: of `play`.
+        faults: done to every recording, as text.
+        controlled: whether a controller holds a mean cost, a fifth of the way from the first exit to the last.
+        clock: of the device, as a share of its own.
+    """
+
+    options: PlayOptions = field(default_factory=PlayOptions)
+    faults: tuple[str, ...] = ()
+    controlled: bool = False
+    clock: float = 1.0
+
+
+BATCH = 20  # so that batches end inside every recording
+SLOW_CLOCK = 1 / 40  # the last exit takes longer than a hop of either data set, the first one does not
+BROWN_OUT = BrownOut(share=0.1, boot_ms=20.0, damaged=0.3)
+# Bursts are longer than what is filled, and samples come more than a window late.
+FAULTS = {
+    "dropped": "dropped=0.5%,burst=8",
+    "nan": "nan=0.05%",
+    "late": "late=0.5%,delay_ms=3000",
+}
+WAYS = {
+    "majority": Way(options=PlayOptions(temporal=(Majority(),))),
+    "skip, hysteresis": Way(options=PlayOptions(temporal=(Skip(), Hysteresis()))),
+    "budget controller": Way(controlled=True),
+    "slow clock": Way(clock=SLOW_CLOCK),
+    "brown-out": Way(options=PlayOptions(brown_out=BROWN_OUT)),
+    **{name: Way(faults=(fault,)) for name, fault in FAULTS.items()},
+    "all of these": Way(
+        options=PlayOptions(temporal=(Skip(), Majority(), Hysteresis()), brown_out=BROWN_OUT, all_exits=True),
+        faults=tuple(FAULTS.values()),
+        controlled=True,
+        clock=SLOW_CLOCK,
+    ),
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A bundle with the windows it is calibrated and tested on, and what every exit says of them."""
+    """A bundle with the windows it is calibrated and tested on, and what every exit says of them.
+
+    The streams are the whole recordings of the subjects whose windows it is tested on.
+    """
 
     bundle: Bundle
     calibration: Windows
@@ -104,6 +177,12 @@ class Case:
     samples: NDArray[Any]
     calibration_logits: Logits
     logits: Logits
+    streams: tuple[Stream, ...]
+
+    @property
+    def judged(self) -> Judged:
+        """The windows that policies are made from."""
+        return Judged(self.calibration_logits, self.calibration, engine=ENGINE)
 
 
 def main() -> int:
@@ -123,13 +202,14 @@ def main() -> int:
 
 
 def all_rows(watch: Path) -> Iterator[dict[str, Any]]:
-    yield from case_rows(case_of("hapt", "official", ROOT / "tflite_models" / "reference.mexit"))
-    yield from case_rows(case_of("watch", None, watch))
+    yield from case_rows(case_of("hapt", ROOT / "tflite_models" / "reference.mexit"))
+    yield from case_rows(case_of("watch", watch))
     yield from random_rows()
 
 
-def case_of(data: str, test: str | None, path: Path) -> Case:
-    split = mx.data.split_by_subject(mx.data.load(data), test=test, seed=0)
+def case_of(data: str, path: Path) -> Case:
+    entry = dataset(data)
+    split = mx.data.split_by_subject(mx.data.load(data), test=entry.standard_test, seed=0)
     bundle = Bundle.load(path)
     runtime = Runtime(bundle, ENGINE)
     samples = raw_windows(bundle, split.test)
@@ -140,6 +220,11 @@ def case_of(data: str, test: str | None, path: Path) -> Case:
         samples=samples,
         calibration_logits=runtime.all_logits(raw_windows(bundle, split.calibration)),
         logits=runtime.all_logits(samples),
+        streams=tuple(
+            RecordingStream(recording, entry.classes)
+            for recording in entry.load_recordings()
+            if recording.subject in split.test.subjects
+        ),
     )
 
 
@@ -165,12 +250,16 @@ def case_rows(case: Case) -> Iterator[dict[str, Any]]:
             "rule": name,
             **temporal_against_steps(temporal, labels["logit_margin"], case.test.subject),
         }
+    for name in SCORES:
+        yield played_row(case, RULES[name], "as recorded", Way())
+    for played, way in WAYS.items():
+        yield played_row(case, RULES["logit_margin"], played, way)
 
 
 def calibrated(case: Case, scoring: Scoring) -> tuple[Bundle, str]:
     """Return the bundle with a policy under which calibration windows leave at several exits."""
-    judged = Judged(case.calibration_logits, case.calibration, engine=ENGINE)
-    bundle = with_policy(case.bundle, judged, LeastCost(), scoring, exit_costs(case.bundle, "macs", None))
+    costs = exit_costs(case.bundle, "macs", None)
+    bundle = with_policy(case.bundle, case.judged, LeastCost(), scoring, costs)
     policy, rule = bundle.manifest.policy, bundle.manifest.exit_rule()
     assert policy is not None
     if len(np.unique(rule.decide(case.calibration_logits)[0])) > 1:
@@ -315,6 +404,57 @@ def temporal_against_steps(rule: TemporalRule, labels: Integers, subject: Intege
         "differing_labels": int((reports != stepped).sum()),
         "differing_wanted": int((wanted != wants).sum()),
     }
+
+
+def played_row(case: Case, scoring: Scoring, played: str, way: Way) -> dict[str, Any]:
+    """Play all recordings the fast way and the executed one; return in how many windows they differ."""
+    bundle, thresholds_of = calibrated(case, scoring)
+    if way.controlled:
+        costs = exit_costs(case.bundle, "macs", None)
+        macs = case.bundle.manifest.cumulative_macs
+        online = OnlineBudget(macs[0] + (macs[-1] - macs[0]) / 5, horizon=200)
+        bundle = with_policy(case.bundle, case.judged, LeastCost(), scoring, costs, online=online)
+        thresholds_of = "controller"
+    faults = [parse_fault(fault) for fault in way.faults]
+    streams = [apply_faults(stream, faults) for stream in case.streams]
+    device = at_clock(way.clock)
+    fast, executed = (
+        play(bundle, streams, device=device, engine=ENGINE, options=options).columns
+        for options in (replace(way.options, batch=BATCH), replace(way.options, executed=True))
+    )
+    known = {name for names in PLAYED.values() for name in names}
+    compared = {**PLAYED, OTHER: tuple(one.name for one in fields(Columns) if one.name not in known)}
+    return {
+        "data": case.test.name,
+        "rule": scoring.score,
+        "played": played,
+        "thresholds_of": thresholds_of,
+        "windows": len(executed),
+        "left_at": " / ".join(
+            str(int((executed.exit == number).sum())) for number in range(1, len(bundle.manifest.exits) + 1)
+        ),
+        "outcomes": ", ".join(
+            f"{n} {one.word}" for one in Outcome if (n := int((executed.outcome == one).sum()))
+        ),
+        **{column: differing_windows(fast, executed, names) for column, names in compared.items()},
+    }
+
+
+def at_clock(share: float) -> Device:
+    """Return the device at a share of its clock."""
+    device = load_device(DEVICE)
+    clock = device.clock_mhz
+    return device.model_copy(update={"clock_mhz": clock.model_copy(update={"value": clock.value * share})})
+
+
+def differing_windows(one: Columns, other: Columns, names: Sequence[str]) -> int:
+    """Return how many windows differ in any of these; a window that only one of them has differs, too."""
+    both = min(len(one), len(other))
+    differing = np.zeros(max(len(one), len(other)), bool)
+    differing[both:] = True
+    for name in names:
+        differing[:both] |= getattr(one, name)[:both] != getattr(other, name)[:both]
+    return int(differing.sum())
 
 
 if __name__ == "__main__":

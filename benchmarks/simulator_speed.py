@@ -7,7 +7,10 @@ three stages of the reference bundle: cutting, health, counts, quantization, exi
 other side is the very LiteRT calls that this makes, with their int8 inputs ready; interpreters are open on
 both. The ratio is the median over turns in one process. With the policy at work most windows stop at the
 first exit, and an engine call is over in microseconds per window; ``to_the_end`` runs all three stages for
-every window. The estimate of the device is made beforehand.
+every window. The estimate of the device is made beforehand. With XNNPACK, which is quick enough for the rest
+to show, the parts are measured by themselves too, against the same calls: cutting windows and their health;
+the way in, from floats through counts to int8; the loop over stages, its engine calls included. They add up
+to less than the whole, because what runs between engine calls finds the caches full of the engine's tensors.
 
 Memory: the largest resident set of a process that plays 24 hours at 50 Hz x 6 channels, the same recordings
 over and over, from a .npy that it maps.
@@ -21,6 +24,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -54,38 +58,46 @@ def test_samples(n_samples: int) -> np.ndarray:
     return np.resize(np.concatenate(parts), (n_samples, parts[0].shape[1]))
 
 
-def speed_row(bundle: Bundle, engine: str, runs: str, repeats: int) -> dict[str, Any]:
+def speed_rows(bundle: Bundle, engine: str, runs: str, repeats: int) -> list[dict[str, Any]]:
     sensor = bundle.manifest.sensor.to_sensor()
     x = test_samples((N_WINDOWS - 1) * sensor.hop + sensor.window)
     stream = RecordingStream(Recording(x, np.full(len(x), -1), 0, sensor, "hapt test"))
     runtime = Runtime(bundle, engine)
     options = PlayOptions()
     way_in, quick = WayIn(runtime), taking_int8(runtime)
-    calls = [
-        call
-        for batch in StreamWindows(stream, batch=options.batch)
-        for call in recorded_batches(quick, way_in.quantized(batch))
-    ]
+    batches = list(StreamWindows(stream, batch=options.batch))
+    quantized = [way_in.quantized(batch) for batch in batches]
+    calls = [call for one in quantized for call in recorded_batches(quick, one)]
     before = runtime.invocations
     estimate = estimate_bundle(bundle, DEVICE)
     playback = play(runtime, [stream], device=estimate, options=options)
     stages = [after - at_first for after, at_first in zip(runtime.invocations, before, strict=True)]
-    middle, low, high = by_turns(
-        lambda: play(runtime, [stream], device=estimate, options=options),
-        lambda: [call() for call in calls],
-        repeats,
-    )
-    return {
-        "what": f"play, {runs}",
-        "engine": engine,
-        "windows": len(playback),
-        "windows_per_stage": " ".join(map(str, stages)),
-        "figure": "ratio_to_bare_calls",
-        "value": round(middle, 3),
-        "lower_quartile": round(low, 3),
-        "upper_quartile": round(high, 3),
-        "limit": MAX_RATIO,
+    works: dict[str, Callable[[], object]] = {
+        "play": lambda: play(runtime, [stream], device=estimate, options=options)
     }
+    if engine == ENGINES[0]:
+        works |= {
+            "cutting and health": lambda: [None for _ in StreamWindows(stream, batch=options.batch)],
+            "way in": lambda: [way_in.quantized(batch) for batch in batches],
+            "loop": lambda: [quick.infer_batch(one) for one in quantized],
+        }
+    rows = []
+    for what, work in works.items():
+        middle, low, high = by_turns(work, lambda: [call() for call in calls], repeats)
+        rows.append(
+            {
+                "what": f"{what}, {runs}",
+                "engine": engine,
+                "windows": len(playback),
+                "windows_per_stage": " ".join(map(str, stages)),
+                "figure": "ratio_to_bare_calls",
+                "value": round(middle, 3),
+                "lower_quartile": round(low, 3),
+                "upper_quartile": round(high, 3),
+                "limit": MAX_RATIO if what == "play" else "",
+            }
+        )
+    return rows
 
 
 def memory_row(bundle: Path, engine: str) -> dict[str, Any]:
@@ -142,17 +154,17 @@ def main() -> int:
         # The reference kernels take seconds where XNNPACK takes a tenth of one.
         repeats = given.repeats if engine == ENGINES[0] else max(3, given.repeats // 5)
         for runs, played in (("policy", bundle), ("to_the_end", bundle.with_manifest(policy=None))):
-            rows.append(speed_row(played, engine, runs, repeats))
+            rows += speed_rows(played, engine, runs, repeats)
     facts = {
         "bundle_sha256": sha256((given.bundle / "manifest.json").read_bytes())[:12],
         "ai_edge_litert": version("ai-edge-litert"),
         "numpy": version("numpy"),
     }
-    rows = [{**row, "holds": row["value"] <= row["limit"], **facts} for row in rows]
+    rows = [{**row, "holds": row["value"] <= row["limit"] if row["limit"] else "", **facts} for row in rows]
     for row in rows:
         print(row)
     tables.write(given.out / "simulator_speed.csv", rows)
-    return 0 if all(row["holds"] for row in rows) else 1
+    return 1 if any(row["holds"] is False for row in rows) else 0
 
 
 if __name__ == "__main__":

@@ -212,6 +212,21 @@ def test_faults_are_applied_one_after_the_other(stream):
     np.testing.assert_array_equal(both["x"][:, 0], stream.recording.x[kept, 1])
 
 
+@pytest.mark.parametrize("text", ["dropped=0.3", "late=0.3", "nan=0.3"])
+def test_two_faults_of_one_name_hit_samples_of_their_own(text):
+    def share_hit(*faults):
+        got = samples(apply_faults(stream_of(n=20_000), faults))
+        late = got["time_s"] - got["index"] / 50 > 1e-6
+        bad = late | np.isnan(got["x"]).any(axis=1)
+        return (20_000 - len(bad) + bad.sum()) / 20_000
+
+    fault = parse_fault(text)
+    assert share_hit(fault) == pytest.approx(0.3, abs=0.02)
+    assert share_hit(fault, fault) == pytest.approx(0.51, abs=0.02)
+    # A fault of another name between or before them changes nothing.
+    assert share_hit(parse_fault("wrong_axis=acc"), fault, fault) == share_hit(fault, fault)
+
+
 # Names and options
 
 
@@ -238,10 +253,21 @@ def test_a_fault_is_made_by_name_or_text():
         ("dropped=2", r"`share` must be from 0 to 1\. Received: 2"),
         ("dropped=0.1,bursts=2", r"Received: 'bursts'\. Did you mean 'burst'\?"),
         ("dropped=0.1,burst=2.5", r"`burst` must be a whole number\. Received: '2.5'"),
-        ("dropped=0.1,burst=0", r"`burst` must be a positive.*Received: 0"),
+        ("dropped=0.1,burst=0", r"`burst` must be from 1 .*Received: 0"),
         ("dropped=0.1,seed=-1", r"`seed` must be at least 0\. Received: -1"),
         ("dropped=0.1,burst=2,burst=3", r"`burst` must be given once"),
+        ("dropped=0.1,burst=1000000000000", r"`burst` must be from 1 to 1,000,000,000 samples"),
         ("late=0.1,delay_ms=inf", r"`delay_ms` must.*Received: inf"),
+        (
+            "late=0.1,delay_ms=1e300",
+            r"`delay_ms` must be from 0 to 3,600,000 .*Received: 1e\+300",
+        ),
+        ("late=0.1,delay_ms=nan", r"`delay_ms` must.*Received: nan"),
+        (
+            "saturated=1e300",
+            r"`gain` and `limit` must be positive and at most 1e\+30\..*gain 1e\+300",
+        ),
+        ("saturated=4,limit=1e300", r"`gain` and `limit` must.*limit 1e\+300"),
         ("stuck=acc_x,from_s=-1", r"`from_s`.*Received: from_s -1"),
         ("stuck=acc_x,for_s=0", r"`for_s`.*for_s 0"),
         ("saturated=0", r"`gain`.*Received: gain 0"),

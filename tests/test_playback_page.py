@@ -13,7 +13,7 @@ from fixtures_networks import CLASSES, SENSOR, bundle_of, hand_whole, synthetic_
 from mexit_edge.bundle import Bundle
 from mexit_edge.report import words
 from mexit_edge.report.playback_tables import MOST_STREAMS, conditions, outcomes_table, parts_mj_per_hour
-from mexit_edge.signals import Recording, RecordingStream, Stream, apply_faults, parse_fault
+from mexit_edge.signals import Health, Recording, RecordingStream, Stream, apply_faults, parse_fault
 from mexit_edge.simulate import (
     BrownOut,
     Columns,
@@ -115,7 +115,9 @@ def test_figures_are_those_of_the_summary():
 def test_without_a_device_the_page_says_what_is_unknown():
     page = rendered(sides(None, None))
     assert page.count("<img ") == 1
-    assert "Unknown: no times without a device" in page
+    assert "No latency: no times without a device whose latencies are known." in page
+    assert "Unknown: no energy without a device whose latencies are known." in page
+    assert "Days on a battery: none was given." in page
     assert "mJ per hour" in page
     assert "ms" not in headline(sides(None, None))
     assert parts_mj_per_hour(sides(None, None).policy) == {}
@@ -127,17 +129,80 @@ def test_powers_that_are_unknown_are_no_bars_of_0():
     page = rendered(shown)
     # Exits and latency; neither energy nor battery.
     assert page.count("<img ") == 2
-    assert "no energy without a device whose latencies and powers are known" in page
+    assert "Unknown: nothing is known of active power and sleep power and wake-up time of andes-d25f." in page
     # The sensor alone, whose power was given, is a bar.
     assert len(plot_energy(shown).patches) == 3
 
 
 def test_what_was_in_force_is_named():
-    found = conditions(bundle().manifest, sides().policy, FAULTS)
+    found = conditions(bundle().manifest, sides().policy, FAULTS, {"seed of faults": "3"})
     assert found["faults"] == "nan=0.004; dropped=0.02,burst=4"
-    assert found["brown-outs"] == "in 10.0% of the windows, after stage 1"
+    assert found["seed of faults"] == "3"
+    assert found["brown-outs"] == "in 10.0% of the windows, after stage 1, seed 0"
     assert found["between windows"] == "sleep"
     assert found["temporal rules"] == found["controller"] == "none"
+    assert found["missing samples"] == "up to 3 in a row hold the last value"
+    assert (found["sensor"], found["battery"]) == ("0.5 mW all the time", "200 mAh, 3 V")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"waiting": 3},
+        {"max_fill": 1},
+        {"health": Health(limits=(-0.2, 0.2))},
+        {"health": Health(stuck=False, saturated_share=None)},
+        {"brown_out": BrownOut(share=0.1, after=1, seed=5)},
+        {"brown_out": BrownOut(windows=(3, 4))},
+        {"supply": Supply("sleep", sensor_power_mw=0.5, battery_mah=220)},
+        {"supply": Supply("sleep", sensor_power_mw=0.5, battery_mah=200, battery_v=3.6)},
+        {"supply": Supply("sleep", sensor_power_mw=0.5, battery_mah=200, supply_v=2.5)},
+        {"supply": Supply("sleep", sensor_power_mw=0.4, battery_mah=200)},
+    ],
+)
+def test_no_other_option_reads_like_these(change):
+    playback = sides().policy
+    other = replace(playback, options=replace(playback.options, **change))
+    manifest = bundle().manifest
+    assert conditions(manifest, other, FAULTS, {}) != conditions(manifest, playback, FAULTS, {})
+
+
+@cache
+def rejected(device: str, supply: Supply) -> SideBySide:
+    """A stream of which no window is computed."""
+    nothing = apply_faults(stream(), [parse_fault("nan=1")])
+    options = PlayOptions(all_exits=True, supply=supply)
+    return compare(
+        play(bundle(), [nothing], device=device, engine="litert-reference", options=options), bundle()
+    )
+
+
+def test_where_nothing_is_computed_rest_and_sensor_still_draw():
+    shown = rejected("nucleo-l4r5zi", Supply("sleep", sensor_power_mw=0.5, battery_mah=200))
+    summary, board = shown.policy.summary, shown.policy.costs.board
+    assert (summary.outcomes["decided"], summary.latency) == (0, None)
+    expected = (board.sleep_power_mw.value + 0.5) * 3600
+    assert summary.energy.mj_per_hour.value == pytest.approx(expected)
+    assert summary.energy.total_mj.value == pytest.approx(expected / 3600 * summary.played_s)
+    parts = parts_mj_per_hour(shown.policy)
+    assert parts["rest"].value == pytest.approx(board.sleep_power_mw.value * 3600)
+    assert parts["active"].value == parts["wake-up"].value == 0
+    assert summary.energy.battery_days.value > 0
+    page = rendered(shown, notes=summary.notes)
+    assert page.count("<img ") == 3
+    assert "No latency: no window was computed." in page
+    assert "No window was computed: there is no latency, and energy is that of rest" in page
+    assert "device whose latencies" not in page
+    assert "as much as with a single exit" in headline(shown)
+
+
+def test_what_is_not_used_need_not_be_known():
+    shown = rejected("andes-d25f", Supply())
+    assert shown.policy.costs.board.active_power_mw is None
+    idle = shown.policy.costs.board.idle_power_mw
+    energy = shown.policy.summary.energy
+    assert (energy.mj_per_hour is None) == (idle is None)
+    assert "active power" not in energy.per_window.unknown
 
 
 def test_a_dearer_policy_reads_as_dearer():

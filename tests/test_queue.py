@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mexit_edge.errors import InputError
-from mexit_edge.simulate.queue import NEVER_SERVED, Queue
+from mexit_edge.simulate.queue import MAX_WAITING, NEVER_SERVED, Queue
 
 # Small numbers, so that ties are common: ready just when another is taken up or done with.
 CASES = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8)), max_size=60)
@@ -79,7 +79,8 @@ def test_without_a_spare_buffer_a_busy_processor_loses_windows() -> None:
     assert served.lost.tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("waiting", [-1, 1.5, True])
+@pytest.mark.parametrize("waiting", [-1, 1.5, True, 10**12])
 def test_room_is_a_number_of_windows(waiting: object) -> None:
     with pytest.raises(InputError, match=r"`waiting` must be .*Received: "):
         Queue(waiting)  # type: ignore[arg-type]
+    Queue(MAX_WAITING)

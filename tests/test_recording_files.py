@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from mexit_edge.data import csv_file, open_streams
 from mexit_edge.data.csv_file import CsvStream
 from mexit_edge.errors import InputError
-from mexit_edge.signals import Sensor, StreamWindows, adapt
+from mexit_edge.signals import Sensor, StreamWindows, adapt, apply_faults, parse_fault
+from mexit_edge.signals.adapt import Rates
 
 SENSOR = Sensor(("acc_x", "acc_y"), ("g", "g"), 50.0, 4, 2, units_per_count=(0.001, 0.002))
 CLASSES = ("walk", "sit")
@@ -69,7 +70,7 @@ def test_a_csv_file_says_channels_units_times_and_labels(size, end, csv_of):
     assert got["index"].tolist() == [0, 1, 2, 5]
     np.testing.assert_allclose(got["time_s"], [0.0, 0.02, 0.04, 0.10], atol=1e-12)
     assert got["y"].tolist() == [0, 1, -1, -1]
-    assert (stream.name, stream.classes) == ("walk.csv", CLASSES)
+    assert (stream.name.endswith("/walk.csv"), stream.classes) == (True, CLASSES)
 
 
 def test_what_a_file_does_not_say_is_the_sensors_and_is_told(csv_of):
@@ -81,7 +82,7 @@ def test_what_a_file_does_not_say_is_the_sensors_and_is_told(csv_of):
     alone = opened(path, None, None, sampling_rate_hz=20.0)
     assert (alone.sensor.units, alone.sensor.window, alone.assumed) == (("1", "1"), 1, ())
     np.testing.assert_allclose(samples(alone)["time_s"], [0, 0.05])
-    with pytest.raises(InputError, match=r"`sampling_rate_hz` of walk.csv must be known.*time_s"):
+    with pytest.raises(InputError, match=r"`sampling_rate_hz` of .*walk.csv must be known.*time_s"):
         opened(path, None, None)
 
 
@@ -117,6 +118,126 @@ def test_the_rate_is_measured_on_the_times(heading, factor, csv_of):
     np.testing.assert_array_equal(samples(stream, 7)["index"], np.delete(np.arange(500), [40, 41, 42, 90]))
 
 
+def csv_with_times(time_s, heading="time_s"):
+    return f"{heading},{HEADER}\n" + "".join(f"{time:.9f},1,2\n" for time in time_s)
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 2**32),
+    jitter=st.floats(0, 0.2),
+    rate_hz=st.floats(10, 400),
+    measured=st.booleans(),
+    size=st.integers(1, 5000),
+)
+def test_jitter_makes_no_samples_and_no_time(tmp_path_factory, seed, jitter, rate_hz, measured, size):
+    path = tmp_path_factory.mktemp("jitter") / "walk.csv"
+    noise = np.random.default_rng(seed).normal(0, jitter, 1000).clip(-0.7, 0.7)
+    path.write_text(csv_with_times(np.maximum.accumulate(np.arange(1000) + noise) / rate_hz))
+    stream = opened(path, sampling_rate_hz=None if measured else rate_hz)
+    assert stream.sensor.sampling_rate_hz == pytest.approx(rate_hz, rel=5e-3)
+    index = samples(stream, size)["index"]
+    # A jump of two standard deviations and more, twice, is not told from a sample that is missing.
+    assert index[-1] <= 999 + (2 if jitter > 0.1 else 0)
+    np.testing.assert_array_equal(index, samples(stream, 37)["index"])
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.05, 0.1])
+@pytest.mark.parametrize("stated_hz", [None, 50.0, 50.4])
+def test_gaps_are_seen_through_jitter(jitter, stated_hz, csv_of):
+    rng = np.random.default_rng(5)
+    counters = np.sort(rng.choice(3000, 2900, replace=False))
+    counters -= counters[0]
+    time_s = (counters + rng.uniform(-jitter, jitter, 2900)) / 50
+    got = samples(opened(csv_of(csv_with_times(time_s)), sampling_rate_hz=stated_hz), 256)
+    np.testing.assert_array_equal(got["index"], counters)
+    np.testing.assert_allclose(got["time_s"], time_s - time_s[0], atol=1e-8)
+
+
+@pytest.mark.parametrize("true_hz", [49.6, 50.4])
+def test_a_rate_that_is_slightly_off_adds_and_hides_no_samples(true_hz, csv_of):
+    counters = np.delete(np.arange(20_000), slice(15_000, 15_010))
+    got = samples(opened(csv_of(csv_with_times(counters / true_hz)), sampling_rate_hz=50.0))
+    np.testing.assert_array_equal(got["index"], counters)
+
+
+def test_times_stamped_by_the_packet_need_a_rate_and_then_make_no_gaps(csv_of):
+    # Ten samples every 200 ms, half a millisecond apart in their packet.
+    number = np.delete(np.arange(2000), slice(1200, 1300))
+    path = csv_of(csv_with_times(number // 10 * 0.2 + number % 10 * 5e-4))
+    message = r"`time_s` of .* about a sampling period.*from 0.5 to 195.5 ms.*Use `sampling_rate_hz`"
+    with pytest.raises(InputError, match=message):
+        opened(path)
+    index = samples(opened(path, sampling_rate_hz=50.0))["index"]
+    np.testing.assert_array_equal(index[:1200], np.arange(1200))
+    # Ten packets are missing; how many samples that is, jitter of a packet leaves open by half a packet.
+    assert 90 <= index[1200] - 1200 <= 110
+    assert index[-1] <= 2010
+
+
+def test_times_without_any_regularity_tell_no_rate(csv_of):
+    time_s = np.cumsum(np.random.default_rng(1).exponential(0.02, 500))
+    with pytest.raises(InputError, match=r"`time_s` of .* about a sampling period"):
+        opened(csv_of(csv_with_times(time_s)))
+
+
+@pytest.mark.parametrize(("factor", "unit"), [(1e3, "ms"), (1e6, "us"), (1e9, "ns")])
+@pytest.mark.parametrize("stated_hz", [None, 50.0])
+def test_times_in_another_unit_than_they_say_are_refused_with_it(factor, unit, stated_hz, csv_of):
+    time = np.arange(200) * 0.02 * factor
+    path = csv_of(csv_with_times(time, "timestamp"))
+    with pytest.raises(
+        InputError, match=rf"`timestamp` of .*Received: none.* Name it `timestamp \({unit}\)`"
+    ):
+        opened(path, sampling_rate_hz=stated_hz)
+    named = opened(csv_of(csv_with_times(time, f"timestamp ({unit})")), sampling_rate_hz=stated_hz)
+    assert named.sensor.sampling_rate_hz == pytest.approx(50)
+
+
+@settings(max_examples=200)
+@given(
+    times=st.lists(
+        st.one_of(
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.floats(0, 10),
+            st.integers(0, 9),
+            st.sampled_from([0.0, 1e-300, 1e-9, 86400.0, 1.7e9, 1.7e18]),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    is_sorted=st.booleans(),
+    stated_hz=st.sampled_from([None, 1e-9, 50.0, 1e9]),
+)
+def test_whatever_times_say_they_are_counted_or_refused(tmp_path_factory, times, is_sorted, stated_hz):
+    path = tmp_path_factory.mktemp("times") / "walk.csv"
+    ordered = sorted(times) if is_sorted else times
+    path.write_text("time,acc_x,acc_y\n" + "".join(f"{time!r},1,2\n" for time in ordered))
+    try:
+        got = samples(opened(path, sampling_rate_hz=stated_hz), 5)
+    except InputError as error:
+        assert "Received: " in str(error)  # noqa: PT017 (refused or counted)
+    else:
+        assert got["index"][0] == 0
+        assert (np.diff(got["index"]) > 0).all()
+
+
+def test_slow_times_that_name_their_unit_are_taken_at_their_word(csv_of):
+    assert opened(csv_of(csv_with_times(np.arange(9) * 20.0))).sensor.sampling_rate_hz == pytest.approx(0.05)
+    path = csv_of(csv_with_times(np.arange(9) * 20.0, "time (s)"))
+    assert opened(path).sensor.sampling_rate_hz == pytest.approx(0.05)
+
+
+def test_gaps_of_more_than_a_day_in_all_are_refused(csv_of):
+    # Five nights of seven hours, after 128 rows each.
+    time_s = (np.arange(640) * 0.02).reshape(5, 128) + np.arange(5)[:, None] * 7 * 3600.0
+    stream = opened(csv_of(csv_with_times(time_s.ravel())))
+    message = r"`time_s` of .* more than a day in all.*gaps of 1.17 days, too long in line 514"
+    with pytest.raises(InputError, match=message):
+        samples(stream)
+    assert samples(opened(csv_of(csv_with_times(time_s[:4].ravel()))))["index"][-1] > 3 * 7 * 3600 * 50
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -130,13 +251,13 @@ def test_the_rate_is_measured_on_the_times(heading, factor, csv_of):
         ("time,time_s,acc_x\n1,2,3\n", r"at most one of time"),
         ("time_s,label\n1,walk\n", r"one column per channel"),
         ("time (min),acc_x,acc_y\n1,2,3\n", r"s, ms, us, ns"),
-        ("time_s,acc_x,acc_y\n1,2,3\n1,2,3\n", r"`time_s` of walk.csv must ascend.*1 of the first 1 steps"),
-        ("time_s,acc_x,acc_y\n1,2,3\n", r"`time_s` of walk.csv must ascend over at least two.*1 rows"),
+        ("time_s,acc_x,acc_y\n1,2,3\n1,2,3\n", r"`time_s` of .*walk.csv must ascend.*1 of the first 1 steps"),
+        ("time_s,acc_x,acc_y\n1,2,3\n", r"`time_s` of .*walk.csv must ascend over at least two.*1 rows"),
         (f"{HEADER}\n1,2\n3\n", r"must hold 2 cells in every row.*Received: 1 in line 3"),
         (f"{HEADER}\n1,2\n\n3,4,5\n", r"Received: 3 in line 4"),
-        (f"{HEADER}\n1,2\n3,four\n", r"`acc_y` of walk.csv must hold a number.*Received: 'four' in line 3"),
+        (f"{HEADER}\n1,2\n3,four\n", r"`acc_y` of .*walk.csv must hold a number.*Received: 'four' in line 3"),
         (f"{HEADER},label\n1,2,walk\n1,2,wak\n", r"`label`.*Received: 'wak' in line 3\. Did you mean 'walk'"),
-        (f"{HEADER},label\n1,2,2\n", r"`label` of walk.csv must be a class \(walk, sit\).*Received: '2'"),
+        (f"{HEADER},label\n1,2,2\n", r"`label` of .*walk.csv must be a class \(walk, sit\).*Received: '2'"),
         ("time_s,acc_x,acc_y\n0,1,2\n1,1,2\n.5,1,2\n", r"`time_s`.*never go back.*-0.5 s to line 4"),
         ("time_s,acc_x,acc_y\n0,1,2\n1,1,2\n1e6,1,2\n", r"`time_s`.*more than a day.*999999 s to line 4"),
         ("time_s,acc_x,acc_y\n0,1,2\n1,1,2\n,1,2\n", r"must hold a time in every row.*none in line 4"),
@@ -237,16 +358,43 @@ def test_an_npz_file_says_what_it_knows(tmp_path):
     np.testing.assert_allclose(samples(adapted)["x"][0], [1.0, 0.0], atol=0.2)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, "U5"])
+def test_labels_of_a_long_recording_cost_no_more_than_themselves(dtype, tmp_path):
+    names = np.array(CLASSES) if dtype == "U5" else np.arange(2)
+    y = np.repeat(names, 50_000).astype(dtype)
+    x = np.zeros((len(y), 2), np.float32)
+    np.savez(tmp_path / "walk.npz", x=x, y=y)
+    size = x.nbytes + y.nbytes
+    tracemalloc.start()
+    try:
+        stream = opened(tmp_path / "walk.npz")
+        found = sum(int(chunk.y.sum()) for chunk in stream.chunks(1000))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == 50_000
+    # What a chunk takes comes on top.
+    assert peak < size + 2e6
+
+
+def test_a_wrong_label_late_in_the_file_is_refused_when_it_is_opened(tmp_path):
+    y = np.zeros(40_000, np.int64)
+    y[-1] = 7
+    np.savez(tmp_path / "walk.npz", x=np.zeros((len(y), 2)), y=y)
+    with pytest.raises(InputError, match=r"`label` of .*walk.npz must be a class.*Received: '7'"):
+        opened(tmp_path / "walk.npz")
+
+
 def test_int16_samples_are_counts_of_the_sensor(tmp_path):
     counts = np.array([[1000, -500], [-32768, 32767]], np.int16)
     np.save(tmp_path / "counts.npy", counts)
     np.testing.assert_allclose(
         samples(opened(tmp_path / "counts.npy"))["x"], counts * [0.001, 0.002], rtol=1e-6
     )
-    with pytest.raises(InputError, match=r"`x` of counts.npy must be floats in units.*Received: int16"):
+    with pytest.raises(InputError, match=r"`x` of .*counts.npy must be floats in units.*Received: int16"):
         opened(tmp_path / "counts.npy", replace(SENSOR, units_per_count=None))
     np.savez(tmp_path / "counts.npz", x=counts, units=["g", "g"])
-    with pytest.raises(InputError, match=r"`units` of counts.npz must be left out"):
+    with pytest.raises(InputError, match=r"`units` of .*counts.npz must be left out"):
         opened(tmp_path / "counts.npz")
 
 
@@ -277,19 +425,19 @@ GOOD = {"x": np.zeros((4, 2))}
     [
         ({"samples": np.zeros((4, 2))}, r"Received: 'samples'"),
         ({"y": np.zeros(4, int)}, r"must hold the samples as `x`"),
-        ({"x": np.zeros(4)}, r"`x` of walk.npz must be real.*shape \(4,\)"),
-        ({"x": np.zeros((0, 2))}, r"`x` of walk.npz must be real"),
-        ({"x": np.zeros((4, 2), complex)}, r"`x` of walk.npz must be real"),
+        ({"x": np.zeros(4)}, r"`x` of .*walk.npz must be real.*shape \(4,\)"),
+        ({"x": np.zeros((0, 2))}, r"`x` of .*walk.npz must be real"),
+        ({"x": np.zeros((4, 2), complex)}, r"`x` of .*walk.npz must be real"),
         ({"x": np.zeros((4, 3))}, r"one column per channel \(2: acc_x, acc_y\)\. Received: 3"),
         ({"x": np.array([[None, 1]])}, r"without objects"),
-        (GOOD | {"y": np.zeros(3, int)}, r"`y` of walk.npz needs one class per sample \(4\)"),
+        (GOOD | {"y": np.zeros(3, int)}, r"`y` of .*walk.npz needs one class per sample \(4\)"),
         (GOOD | {"y": np.full(4, 2)}, r"`label`.*Received: '2'"),
-        (GOOD | {"channels": np.array([1, 2])}, r"`channels` of walk.npz must be one text per channel"),
+        (GOOD | {"channels": np.array([1, 2])}, r"`channels` of .*walk.npz must be one text per channel"),
         (GOOD | {"channels": ["acc_x", "acc_z"]}, r"without acc_y"),
-        (GOOD | {"units": ["g"]}, r"`units` of walk.npz needs one per channel \(2\)"),
-        (GOOD | {"sampling_rate_hz": 0.0}, r"`sampling_rate_hz` of walk.npz must be positive"),
-        (GOOD | {"sampling_rate_hz": np.ones(2)}, r"`sampling_rate_hz` of walk.npz must be one finite"),
-        (GOOD | {"subject": np.nan}, r"`subject` of walk.npz must be one finite number"),
+        (GOOD | {"units": ["g"]}, r"`units` of .*walk.npz needs one per channel \(2\)"),
+        (GOOD | {"sampling_rate_hz": 0.0}, r"`sampling_rate_hz` of .*walk.npz must be positive"),
+        (GOOD | {"sampling_rate_hz": np.ones(2)}, r"`sampling_rate_hz` of .*walk.npz must be one finite"),
+        (GOOD | {"subject": np.nan}, r"`subject` of .*walk.npz must be one finite number"),
     ],
 )
 def test_arrays_that_are_wrong_are_refused_by_name(arrays, message, tmp_path):
@@ -323,7 +471,19 @@ def test_a_folder_is_its_files_in_order_of_their_names(csv_of, tmp_path):
         csv_of(text, name)
     np.save(tmp_path / "d.npy", np.zeros((3, 2)))
     streams = open_streams([tmp_path, tmp_path / "b.csv"], SENSOR)
-    assert [stream.name for stream in streams] == ["a.CSV", "b.csv", "d.npy", "sub/c.csv", "b.csv"]
+    wanted = ["a.CSV", "b.csv", "d.npy", "sub/c.csv", "b.csv (2)"]
+    assert [stream.name for stream in streams] == [f"{tmp_path.as_posix()}/{name}" for name in wanted]
+
+
+def test_recordings_of_one_file_name_are_told_apart_and_hit_at_other_places(csv_of, tmp_path, monkeypatch):
+    for folder in ("mon", "tue"):
+        (tmp_path / folder).mkdir()
+        csv_of(f"{HEADER}\n" + "1,2\n" * 400, f"{folder}/walk.csv")
+    monkeypatch.chdir(tmp_path)
+    streams = open_streams(["mon/walk.csv", "tue", "mon/walk.csv"], SENSOR)
+    assert [one.name for one in streams] == ["mon/walk.csv", "tue/walk.csv", "mon/walk.csv (2)"]
+    kept = [samples(apply_faults(one, [parse_fault("dropped=0.3")]))["index"].tolist() for one in streams]
+    assert kept[0] != kept[1] != kept[2] != kept[0]
 
 
 def test_a_link_in_a_folder_is_not_followed(csv_of, tmp_path):
@@ -362,6 +522,20 @@ def test_paths_that_are_no_recording_are_refused(paths, message, command_folder)
 def test_a_rate_that_is_none_is_refused(csv_of):
     with pytest.raises(InputError, match=r"`sampling_rate_hz` of recordings must be positive.*Received: 0"):
         opened(csv_of(f"{HEADER}\n1,2\n"), sampling_rate_hz=0)
+
+
+@pytest.mark.parametrize(
+    ("own_hz", "as_one", "resampled"), [(50.0, False, False), (49.6, True, False), (49.4, False, True)]
+)
+def test_rates_say_whether_one_is_taken_for_the_other(own_hz, as_one, resampled, csv_of):
+    rates = Rates(own_hz, SENSOR.sampling_rate_hz)
+    assert (rates.taken_as_one, rates.need_resampling) == (as_one, resampled)
+    stream = opened(csv_of(f"{HEADER}\n" + "1,2\n" * 9), sampling_rate_hz=own_hz)
+    if resampled:
+        with pytest.raises(InputError, match="`resample=True`"):
+            adapt(stream, SENSOR)
+    else:
+        assert adapt(stream, SENSOR).sensor == SENSOR
 
 
 def test_a_file_that_cannot_be_opened_is_refused(tmp_path):

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 
 from mexit_edge.bundle import Bundle, ControllerSpec, TemporalSpec, Training, save_policy
 from mexit_edge.cli.app import app
-from mexit_edge.cli.simulate_request import parse_brown_out
+from mexit_edge.cli.simulate_faults import health_of, parse_brown_out
 from mexit_edge.cli.simulate_watch import Seen, Watch, in_time, sparkline
 from mexit_edge.data import DATASETS, DataSet, open_streams
 from mexit_edge.errors import InputError
@@ -146,7 +147,8 @@ def test_people_read_outcomes_latency_and_the_three_ways(here):
             "latency max, ms",
         ),
         *("utilisation, %", "energy, mJ per hour", "days on 200 mAh", "value [low, high]"),
-        *("Side by side policy always full single exit", "mean MACs", "faults: nan=0.01"),
+        *("Side by side policy always full single exit", "mean MACs, 0 if not computed"),
+        *("faults: nan=0.01", "seed of faults: 0", "battery: 200 mAh, 3 V", "recordings: whole"),
         "nobody can know",
     ):
         assert words in said
@@ -172,6 +174,9 @@ def test_only_the_first_seconds_are_played(here):
     found = facts("walk.csv", "--limit-s", 10)
     assert found["windows"] == (500 - SENSOR.window) // SENSOR.hop + 1
     assert found["streams"][0]["recorded_s"] == pytest.approx(10, abs=SENSOR.hop / 50)
+    assert found["source"] == "a recording of one's own, the first 10 s of each"
+    assert found["conditions"]["recordings"] == "the first 10 s of each"
+    assert facts("walk.csv", "--limit-s", 1e308)["windows"] == N_WINDOWS
 
 
 def test_without_labels_and_without_a_device_nothing_is_made_up(here):
@@ -289,6 +294,10 @@ def test_a_data_sets_test_subjects_are_played_whole(here, made_up_data):
     # Windows in which the class changes are played too, and have no label.
     assert 0 < found["quality"]["decided"]["windows"] < 60
     assert not any("nobody can know" in note for note in found["notes"])
+    assert found["source"] == "recordings of made_up's test subjects"
+    assert found["conditions"]["seed of the split"] == "0"
+    limited = facts("--play", "--data", "made_up", "--limit-s", 5)
+    assert limited["source"] == "recordings of made_up's test subjects, the first 5 s of each"
 
 
 def test_without_recordings_windows_are_evaluated_as_ever(here, made_up_data):
@@ -329,7 +338,12 @@ def test_subjects_that_the_bundle_has_seen_are_refused(here, bundle, made_up_dat
         (("walk.csv", "--brown-out", "0.1,aftr=1"), "Did you mean 'after'?"),
         (("walk.csv", "--brown-out", "0.1,after=3"), "a number of stages from 1 to 2"),
         (("walk.csv", "--waiting", "-1"), "`--waiting` must be a number of windows"),
-        (("walk.csv", "--batch", "0"), "`--batch` must be a positive number"),
+        (("walk.csv", "--waiting", 10**12), "`--waiting` must be a number of windows from 0 to 10,000"),
+        (("walk.csv", "--batch", "0"), "`--batch` must be a number of windows from 1"),
+        (("walk.csv", "--batch", 10**11), "`--batch` must be a number of windows from 1 to 65,536"),
+        (("walk.csv", "--brown-out", "0.5,boot_ms=1e300"), "`boot_ms` from 0 to 3,600,000"),
+        (("walk.csv", "--watch", "--speed", "1e-300"), "`--speed` must be from 0.01"),
+        (("walk.csv", "--watch", "--speed", "nan"), "`--speed` must be from 0.01"),
         (("walk.csv", "--battery-v", "3"), "`--battery-v` needs `--battery-mah`"),
         (("walk.csv", "--battery-mah", "100", "--battery-v", "1"), "`--battery-v` must be at least"),
         (("walk.csv", "--limit-s", "0"), "`--limit-s` must be positive"),
@@ -384,6 +398,28 @@ def test_a_sampling_rate_may_be_given(here):
     assert facts("plain.npy", "--sampling-rate-hz", 25, "--resample")["windows"] > 35
 
 
+def test_a_rate_that_is_taken_for_the_bundles_is_said(here):
+    x = recording(20).x
+    np.savez("slow.npz", x=x, sampling_rate_hz=49.6)
+    found = facts("slow.npz")
+    assert found["windows"] == 20
+    assert found["notes"][0].startswith("slow.npz: 49.6 Hz, taken for the bundle's 50 Hz")
+    np.savez("exact.npz", x=x, sampling_rate_hz=50)
+    assert not any("taken for" in note for note in facts("exact.npz")["notes"])
+
+
+@pytest.mark.parametrize(("heading", "unit_s", "unit"), [("timestamp", 1e-3, "ms"), ("time", 1e-6, "us")])
+@pytest.mark.parametrize("options", [(), ("--resample",)])
+def test_times_in_another_unit_are_not_resampled(here, heading, unit_s, unit, options):
+    x = recording(30).x
+    times = np.arange(len(x)) / 50 / unit_s
+    rows = [f"{when:.6f},{','.join(map(str, sample))}" for when, sample in zip(times, x, strict=True)]
+    lines = [f"{heading},acc_x (g),acc_y (g),acc_z (g)", *rows]
+    Path("ms.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    said = run("hand.mexit", "ms.csv", *ENGINE, *options, code=2)
+    assert f"Name it `{heading} ({unit})`" in said
+
+
 def test_a_missing_channel_is_named(here):
     write_csv("two.csv", recording(4).x[:, :2], channels=("acc_x [g]", "acc_y [g]"))
     assert "without acc_z" in run("hand.mexit", "two.csv", code=2)
@@ -396,6 +432,31 @@ def test_samples_that_are_no_numbers_reject_their_windows(here):
     found = facts("holes.csv")
     assert found["outcomes"]["rejected"] == found["reasons"]["not finite"] == 2
     assert found["outcomes"]["decided"] == N_WINDOWS - 2
+
+
+def test_where_nothing_is_computed_the_terminal_says_so(here):
+    said = run("hand.mexit", "walk.csv", *ENGINE, "--fault", "nan=1", "--sensor-mw", "0.5")
+    assert "- No window was computed: there is no latency" in said
+    assert "latency p50, ms -" in said
+    assert "energy, mJ per hour unknown" not in said
+    found = facts("walk.csv", "--fault", "nan=1", "--sensor-mw", 0.5)
+    assert found["estimated_latency_ms"] is None
+    assert found["estimated_parts_mj_per_hour"]["sensor"]["value"] == pytest.approx(1800)
+    view = run("hand.mexit", "walk.csv", *ENGINE, "--fault", "nan=1", "--watch")
+    assert "mean power" in view
+
+
+def test_windows_at_the_limit_that_a_fault_names_are_rejected(here):
+    found = facts("walk.csv", "--fault", "saturated=40,limit=0.2")
+    assert found["reasons"]["saturated channel"] == N_WINDOWS
+    assert "acc_x -0.2 to 0.2" in found["conditions"]["windows rejected for"]
+    (one,) = (parse_fault("saturated=40,limit=0.2,channel=acc_y"),)
+    limits = np.asarray(health_of([one], SENSOR).limits)
+    np.testing.assert_array_equal(limits[1], [-0.2, 0.2])
+    assert (np.abs(limits[[0, 2]]) > 1).all()
+    assert health_of([parse_fault("nan=0.1"), parse_fault("saturated=2")], SENSOR) is None
+    floats = replace(SENSOR, units_per_count=None)
+    np.testing.assert_array_equal(health_of([one], floats).limits[0], [-np.inf, np.inf])
 
 
 def test_a_device_that_cannot_keep_up_is_said_to_be_overloaded(here):
@@ -434,6 +495,25 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Watch, "on_batch", on_batch)
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Let the command write to what it takes for a terminal."""
+    file = io.StringIO()
+    screen = Console(file=file, force_terminal=True, width=120)
+    monkeypatch.setattr("mexit_edge.cli.simulate.console", lambda quiet: screen)
+    return file
+
+
+@pytest.mark.parametrize("options", [(), ("--watch",)])
+def test_a_name_that_reads_as_markup_is_a_name(here, monkeypatch, options):
+    Path("day/a[").mkdir(parents=True)
+    Path("walk.csv").rename("day/a[/b].csv")
+    # Frames come at once, so that the name is drawn while it plays.
+    monkeypatch.setattr("mexit_edge.cli.simulate_watch.FRAME_S", 0.0)
+    screen = on_a_terminal(monkeypatch)
+    run("hand.mexit", "day", *ENGINE, "--batch", "7", *options)
+    assert "a[/b].csv" in screen.getvalue()
 
 
 def test_an_interrupt_ends_with_what_was_played_so_far(here, monkeypatch):
@@ -554,7 +634,9 @@ def test_a_brown_out_is_a_share_and_options(text, expected):
     assert parse_brown_out(text, seed=4) == expected
 
 
-@pytest.mark.parametrize("text", ["", "0", "1.5", "nan", "0.1,after=x", "0.1,after"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "1.5", "nan", "0.1,after=x", "0.1,after", "0.5,boot_ms=1e300", "0.5,boot_ms=nan"]
+)
 def test_a_brown_out_that_is_none_is_refused(text):
     with pytest.raises(InputError):
         parse_brown_out(text, seed=0)

@@ -24,7 +24,7 @@ from mexit_edge.signals import (
     adapt,
     cut_windows,
 )
-from mexit_edge.signals.health import count_limits, rejections
+from mexit_edge.signals.health import MIN_STUCK_SAMPLES, count_limits, rejections
 from mexit_edge.signals.resample import ResampledStream, linear_kernel, low_pass_kernel
 
 OK, MISSING = WindowStatus.OK, WindowStatus.MISSING_SAMPLES
@@ -155,7 +155,7 @@ def test_windows_of_a_stream_are_those_of_the_definition(data):
     assert all(len(one) == batch for one in batches[:-1])
     if expected:
         got = joined(batches)
-        status = got.pop("status")
+        status, _ = got.pop("status"), got.pop("samples")
         np.testing.assert_allclose(got.pop("ready_s"), [one["ready_s"] for one in expected], atol=1e-12)
         for name, values in got.items():
             np.testing.assert_array_equal(values, np.array([one[name] for one in expected]), name)
@@ -207,6 +207,9 @@ def test_a_batch_may_be_kept():
     kept = first.x.copy()
     list(windows)
     np.testing.assert_array_equal(first.x, kept)
+    # Windows share their samples: writing to one would change others.
+    assert np.shares_memory(first.x, first.samples)
+    assert not first.x.flags.writeable
 
 
 @pytest.mark.parametrize("options", [{"batch": 0}, {"max_fill": -1}])
@@ -256,31 +259,63 @@ def test_the_reason_that_comes_first_is_given():
     x[3, :4, 1] = 40.0
     x[4, :3, 1] = 40.0
     sensor = replace(sensor_of(16, 8), units_per_count=(0.001, 0.001))
-    status = Health().check(x, sensor)
+    samples, sensor = x.reshape(-1, 2), replace(sensor, hop=16)
+    status = Health().check(samples, sensor)
     stuck, not_finite, saturated = (WindowStatus(code) for code in (3, 2, 4))
     assert status.tolist() == [OK, stuck, not_finite, saturated, OK]
     assert stuck.reason == "stuck channel"
     assert rejections(status) == {"not finite": 1, "stuck channel": 1, "saturated channel": 1}
-    off = Health(stuck=False, saturated_share=None).check(x, sensor)
+    off = Health(stuck=False, saturated_share=None).check(samples, sensor)
     assert off.tolist() == [OK, OK, not_finite, OK, OK]
+
+
+def slow_health(window: np.ndarray, limits: np.ndarray, share: float) -> WindowStatus:
+    """The checks of one window, channel by channel."""
+    if not np.isfinite(window).all():
+        return WindowStatus.NOT_FINITE
+    if len(window) >= MIN_STUCK_SAMPLES and any(len(set(column)) == 1 for column in window.T.tolist()):
+        return WindowStatus.STUCK_CHANNEL
+    for column, (low, high) in zip(window.T, limits, strict=True):
+        if sum(not low < value < high for value in column.tolist()) / len(column) > share:
+            return WindowStatus.SATURATED_CHANNEL
+    return OK
+
+
+@settings(max_examples=100)
+@given(data=st.data())
+def test_the_health_of_overlapping_windows_is_that_of_each(data):
+    window, hop = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 50))
+    n = data.draw(st.integers(0, 400))
+    rng = np.random.default_rng(data.draw(st.integers(0, 10_000)))
+    # Few values, so that the same one comes at the start, in the middle and at the end of many windows.
+    x = rng.integers(-2, 3, (n, 2)).astype(np.float32)
+    for _ in range(data.draw(st.integers(0, 4))):
+        start, length = int(rng.integers(0, n + 1)), int(rng.integers(1, 60))
+        value = rng.choice([0.0, 3.0, -3.0, 4.0, np.nan, np.inf, -np.inf])
+        x[start : start + length, rng.integers(2)] = value
+    limits, share = ((-3.0, 3.0), (-9.0, 3.5)), data.draw(st.sampled_from([0.0, 0.2, 0.5]))
+    found = Health(limits=limits, saturated_share=share).check(x, sensor_of(window, hop))
+    starts = range(0, n - window + 1, hop)
+    expected = [int(slow_health(x[start : start + window], np.array(limits), share)) for start in starts]
+    assert found.tolist() == expected
 
 
 def test_limits_may_be_given_and_are_unknown_without_counts():
     x = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 16, 2)).astype(np.float32)
     x[1, :8, 0] = -1.0
-    assert Health().check(x, sensor_of(16, 8)).tolist() == [OK, OK]
+    samples, sensor = x.reshape(-1, 2), sensor_of(16, 16)
+    assert Health().check(samples, sensor).tolist() == [OK, OK]
     for limits in ((-1.0, 1.0), ((-1.0, 1.0), (-9.0, 9.0))):
-        assert Health(limits=limits).check(x, sensor_of(16, 8)).tolist() == [OK, 4]
+        assert Health(limits=limits).check(samples, sensor).tolist() == [OK, 4]
     with pytest.raises(InputError, match=r"`limits`.*Received: 3"):
-        Health(limits=((0.0, 1.0),) * 3).check(x, sensor_of(16, 8))
+        Health(limits=((0.0, 1.0),) * 3).check(samples, sensor)
 
 
 def test_both_ends_of_int16_are_limits():
     sensor = replace(sensor_of(4, 4), units_per_count=(0.1, 0.25))
     counts = np.array([[-32768, 32767], [32767, -32768], [-32767, 32766], [32766, -32767]])
     x = (counts * np.array([0.1, 0.25])).astype(np.float32)
-    windows = x[:, None, :].repeat(4, axis=1)
-    at_limit = Health(stuck=False).check(windows, sensor) == WindowStatus.SATURATED_CHANNEL
+    at_limit = Health(stuck=False).check(x.repeat(4, axis=0), sensor) == WindowStatus.SATURATED_CHANNEL
     assert at_limit.tolist() == [True, True, False, False]
     np.testing.assert_array_equal(np.stack(count_limits(sensor)), [x[[0, 1], [0, 1]], x[[1, 0], [0, 1]]])
 

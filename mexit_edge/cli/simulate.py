@@ -106,6 +106,7 @@ def _write(played: Played, request: SimulateRequest) -> list[Path]:
             sides=played.sides,
             source=played.source,
             faults=played.faults,
+            given=played.given,
             notes=played.notes,
         )
     if output.out is not None:

@@ -129,7 +129,7 @@ def simulate(
     batch: Annotated[
         int | None,
         typer.Option(
-            help="Windows played at a time (default: 1024, fewer with --watch); changes no result.",
+            help="Windows played at a time (default: 2048, fewer with --watch); changes no result.",
             rich_help_panel=LOOP,
         ),
     ] = None,

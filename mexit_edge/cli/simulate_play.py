@@ -42,6 +42,7 @@ class Played:
         sides: the playback, and what stands beside it.
         source: whose recordings they are.
         faults: as they were given.
+        given: what else was, by name, that a playback does not know.
         notes: on the recordings, the playback and its energy.
         is_interrupted: whether it ended before the streams did.
     """
@@ -50,6 +51,7 @@ class Played:
     sides: SideBySide
     source: str
     faults: tuple[str, ...]
+    given: dict[str, str]
     notes: tuple[str, ...]
     is_interrupted: bool
 
@@ -108,7 +110,13 @@ def play_recordings(bundle: Bundle, request: SimulateRequest, screen: Console) -
         )
     sides = compare(playback, bundle)
     return Played(
-        bundle, sides, recordings.source, request.loop.fault, _notes(recordings, sides), is_interrupted
+        bundle=bundle,
+        sides=sides,
+        source=recordings.source,
+        faults=request.loop.fault,
+        given=request.conditions(),
+        notes=_notes(recordings, sides),
+        is_interrupted=is_interrupted,
     )
 
 
@@ -184,7 +192,8 @@ def _looking_on(
         MofNCompleteColumn(),
         TextColumn("windows,"),
         TimeRemainingColumn(),
-        TextColumn("left, {task.fields[stream]}"),
+        # A name may hold what reads as markup.
+        TextColumn("left, {task.fields[stream]}", markup=False),
         console=screen,
         transient=True,
         disable=not screen.is_terminal,

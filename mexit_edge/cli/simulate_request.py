@@ -9,7 +9,9 @@ from mexit_edge.bundle import Bundle
 from mexit_edge.cli.calibrate_request import parse_temporal
 from mexit_edge.cli.estimate_request import FIGURE_SUFFIXES, EnergyRequest, Subject, read_device
 from mexit_edge.cli.settings import refuse_not_positive
-from mexit_edge.errors import InputError, unknown_name
+from mexit_edge.cli.simulate_faults import health_of, parse_brown_out
+from mexit_edge.data.csv_file import STANDARD_INPUT
+from mexit_edge.errors import InputError
 from mexit_edge.estimate import Device
 from mexit_edge.exits import TemporalRule, make_temporal
 from mexit_edge.files import refuse_existing, refuse_unwritable
@@ -17,9 +19,10 @@ from mexit_edge.signals import Fault, parse_fault
 from mexit_edge.simulate import BrownOut, PlayOptions, Supply
 
 NONE = "none"
-STANDARD_INPUT = "-"
 # Windows at a time where somebody looks on: often enough to look alive.
 WATCHED_BATCH = 32
+# Times real time: slower than the first nobody watches, and what is faster than the second just runs.
+SPEEDS = (0.01, 1e6)
 # What a folder of results holds: windows, figures, page.
 FOLDER_FILES = ("windows.csv", "summary.json", "page.html")
 
@@ -33,7 +36,6 @@ _OPTIONS = {
     "sensor_power_mw": "--sensor-mw",
     "paths": "RECORDING",
 }
-_BROWN_OUT_OPTIONS = {"after": int, "boot_ms": float, "damaged": float}
 
 
 def in_option_words(text: str) -> str:
@@ -68,6 +70,11 @@ class RecordingsRequest:
     resample: bool = False
     sampling_rate_hz: float | None = None
     limit_s: float | None = None
+
+    @property
+    def first_seconds(self) -> str:
+        """In words, how much of each recording is played where there is a limit."""
+        return f"the first {self.limit_s:g} s of each"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +223,11 @@ class OutputRequest:
             )
         if self.speed is not None and not self.watch:
             raise InputError(f"`--speed` needs `--watch`. Received: {self.speed:g} alone. Add it.")
-        refuse_not_positive({"speed": self.speed})
+        if self.speed is not None and not SPEEDS[0] <= self.speed <= SPEEDS[1]:
+            raise InputError(
+                f"`--speed` must be from {SPEEDS[0]:g} to {SPEEDS[1]:,.0f} times real time. "
+                f"Received: {self.speed:g}. Leave it out to play as fast as it comes."
+            )
 
     @property
     def wants_pictures(self) -> bool:
@@ -280,19 +291,36 @@ class SimulateRequest:
         Raises:
             InputError: an option is out of its range or names nothing that there is.
         """
-        loop, policy, defaults = self.loop, bundle.manifest.policy, PlayOptions()
-        spec = None if policy is None or loop.no_controller else policy.controller
+        loop, defaults = self.loop, PlayOptions()
         return PlayOptions(
             temporal=loop.temporal_rules(),
-            controller=None if spec is None else spec.to_controller(),
+            fixed_thresholds=loop.no_controller,
             brown_out=loop.brown_outs(),
             waiting=defaults.waiting if loop.waiting is None else loop.waiting,
             supply=self.target.supply(bundle),
             max_fill=defaults.max_fill if loop.max_fill is None else loop.max_fill,
+            health=health_of(loop.faults(), bundle.manifest.sensor.to_sensor()),
             all_exits=True,
             executed=loop.executed,
             batch=self._batch(defaults.batch),
         )
+
+    def conditions(self) -> dict[str, str]:
+        """Return what was asked for that a playback does not know, by name."""
+        recordings = self.recordings
+        said = {"recordings": "whole" if recordings.limit_s is None else recordings.first_seconds}
+        if recordings.sampling_rate_hz is not None:
+            said["sampling rate of the files"] = f"{recordings.sampling_rate_hz:g} Hz, as given"
+        allowed = [name for name in ("reorder", "convert", "resample") if getattr(recordings, name)]
+        if allowed:
+            said["allowed to"] = ", ".join(allowed)
+        if not recordings.paths:
+            said["seed of the split"] = str(recordings.seed)
+        if self.loop.fault:
+            said["seed of faults"] = str(self.loop.fault_seed)
+        if self.policy is not None:
+            said["policy file"] = self.policy.name
+        return said
 
     def _batch(self, default: int) -> int:
         if self.loop.batch is not None or not self.output.watch:
@@ -300,31 +328,6 @@ class SimulateRequest:
         # At a pace, and from a sensor that is running, every window is shown when it is complete.
         is_live = self.output.speed is not None or STANDARD_INPUT in self.recordings.paths
         return 1 if is_live else WATCHED_BATCH
-
-
-def parse_brown_out(text: str, seed: int) -> BrownOut:
-    """Return brown-outs given as SHARE or SHARE,NAME=VALUE,...
-
-    Raises:
-        InputError: the text is another, or a figure is out of its range.
-    """
-    share, *others = (part.strip() for part in text.split(","))
-    options: dict[str, int | float] = {}
-    try:
-        number = float(share.removesuffix("%")) * (0.01 if share.endswith("%") else 1)
-        for other in others:
-            name, _, value = other.partition("=")
-            if name.strip() not in _BROWN_OUT_OPTIONS:
-                raise unknown_name("--brown-out", name.strip(), _BROWN_OUT_OPTIONS)
-            options[name.strip()] = _BROWN_OUT_OPTIONS[name.strip()](value)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(
-            "`--brown-out` must be SHARE or SHARE,NAME=VALUE,..., such as 0.01,after=1 or 1%,boot_ms=20. "
-            f"Received: {text!r}."
-        ) from error
-    return BrownOut(share=number, seed=seed, **options)  # type: ignore[arg-type]
 
 
 def _refuse_other_folder(out: Path) -> None:

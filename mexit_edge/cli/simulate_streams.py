@@ -10,9 +10,12 @@ from mexit_edge.cli.options import DEFAULTS
 from mexit_edge.cli.simulate_request import RecordingsRequest
 from mexit_edge.data import FileStream, dataset, load, open_streams, split_by_subject
 from mexit_edge.signals import Fault, RecordingStream, Sensor, Stream, adapt, apply_faults
-from mexit_edge.signals.adapt import RATE_TOLERANCE
+from mexit_edge.signals.adapt import RATE_TOLERANCE, Rates
 from mexit_edge.signals.stream import CHUNK_SAMPLES, Chunk
 from mexit_edge.simulate.subjects import SEEN, refuse_seen
+
+# Beyond any recording, and within what a counter holds.
+_LAST_COUNTER = 1 << 62
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +70,13 @@ def open_recordings(bundle: Bundle, request: RecordingsRequest, faults: Sequence
     else:
         name = request.data or DEFAULTS.data
         own, notes = _of_test_subjects(bundle, name, request.seed), []
-        source = f"whole recordings of {name}'s test subjects"
+        source = f"recordings of {name}'s test subjects"
     adapted = [
         adapt(one, sensor, reorder=request.reorder, convert=request.convert, resample=request.resample)
         for one in own
     ]
     if request.limit_s is not None:
+        source += f", {request.first_seconds}"
         adapted = [LimitedStream(one, request.limit_s) for one in adapted]
     streams = tuple(apply_faults(one, faults) for one in adapted)
     return Recordings(streams, source, (*_changes(own, sensor, request), *notes))
@@ -112,9 +116,24 @@ def _changes(streams: Sequence[Stream], sensor: Sensor, request: RecordingsReque
             done["Reordered"].append(stream.name)
         if request.convert and tuple(unit_of[channel] for channel in sensor.channels) != sensor.units:
             done["Converted"].append(stream.name)
-        if request.resample and abs(own.sampling_rate_hz / sensor.sampling_rate_hz - 1) > RATE_TOLERANCE:
+        if Rates(own.sampling_rate_hz, sensor.sampling_rate_hz).need_resampling:
             done["Resampled"].append(stream.name)
-    return [f"{what} to the bundle's sensor: {_named(names)}." for what, names in done.items() if names]
+    said = [f"{what} to the bundle's sensor: {_named(names)}." for what, names in done.items() if names]
+    return said + _other_rates(streams, sensor)
+
+
+def _other_rates(streams: Sequence[Stream], sensor: Sensor) -> list[str]:
+    """Say which rates were taken for the bundle's, as they are close to it; one sentence per rate."""
+    names: dict[float, list[str]] = {}
+    for stream in streams:
+        rates = Rates(stream.sensor.sampling_rate_hz, sensor.sampling_rate_hz)
+        if rates.taken_as_one:
+            names.setdefault(rates.own_hz, []).append(stream.name)
+    return [
+        f"{_named(own)}: {rate_hz:.8g} Hz, taken for the bundle's {sensor.sampling_rate_hz:.8g} Hz, as rates "
+        f"within {RATE_TOLERANCE:.0%} are one."
+        for rate_hz, own in names.items()
+    ]
 
 
 def _named(names: Sequence[str]) -> str:
@@ -131,7 +150,7 @@ class LimitedStream(Stream):
 
     def __init__(self, stream: Stream, limit_s: float) -> None:
         self._stream = stream
-        self._end = int(limit_s * stream.sensor.sampling_rate_hz)
+        self._end = int(min(limit_s * stream.sensor.sampling_rate_hz, _LAST_COUNTER))
         n_samples = None if stream.n_samples is None else min(stream.n_samples, self._end)
         super().__init__(stream.sensor, stream.name, stream.subject, stream.classes, n_samples)
 

@@ -6,23 +6,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mexit_edge.cli.estimate_tables import UNKNOWN, estimated, plain, show
 from mexit_edge.cli.simulate_play import Played
 from mexit_edge.cli.simulate_watch import in_time
 from mexit_edge.estimate import Estimate
+from mexit_edge.report import tables, words
 from mexit_edge.report.playback_tables import (
     conditions,
     days,
+    leaving_table,
+    outcomes_table,
     parts_mj_per_hour,
     per_hour,
-    way_name,
+    sides_table,
 )
 from mexit_edge.simulate import Playback
 from mexit_edge.simulate.playback_summary import Quality
 
 PERCENTILES = ("p50", "p95", "p99", "max")
+NOT_APPLICABLE = "-"
 
 
 def print_played(played: Played, screen: Console) -> None:
@@ -35,36 +40,29 @@ def print_played(played: Played, screen: Console) -> None:
         f"{n_streams} stream{'s' if n_streams > 1 else ''}, {played.source}.",
         markup=False,
     )
-    for name, value in conditions(played.bundle.manifest, playback, played.faults).items():
+    for name, value in _conditions(played).items():
         screen.print(f"{name}: {value}", markup=False)
-    show(screen, _outcome_table(playback))
-    show(screen, _exit_table(playback))
+    show(screen, _on_screen("What became of the windows", outcomes_table(playback)))
+    show(screen, _on_screen("Where computed windows left", leaving_table(playback)))
     for line in _quality_lines(playback):
         screen.print(line, markup=False)
     show(screen, _latency_table(played))
-    show(screen, _side_table(played))
+    show(screen, _on_screen("Side by side", sides_table(played.sides)))
     for note in played.notes:
         screen.print(f"- {note}", markup=False)
 
 
-def _outcome_table(playback: Playback) -> Table:
-    summary = playback.summary
-    table = plain("What became of the windows", "outcome", ("windows", "share"))
-    for word, count in summary.outcomes.items():
-        table.add_row(word, f"{count:,}", f"{count / summary.n_windows:.1%}")
-    for words, count in summary.reasons.items():
-        table.add_row(f"  {words}", f"{count:,}", f"{count / summary.n_windows:.1%}")
-    return table
+def _on_screen(title: str, table: tables.Table) -> Table:
+    """Return a table of the page for the terminal, an interval in the line below its value."""
+    shown = plain(title, table.columns[0], table.columns[1:])
+    for row in table.rows:
+        shown.add_row(*(escape(_in_plain(cell).replace(" [", "\n[")) for cell in row))
+    return shown
 
 
-def _exit_table(playback: Playback) -> Table:
-    table = plain("Where computed windows left", "exit", ("windows", "share", "MACs"))
-    n_computed = int(playback.columns.computed.sum())
-    for name, share, macs in zip(
-        playback.exits, playback.summary.exit_shares, playback.exit_macs, strict=True
-    ):
-        table.add_row(name, f"{round(share * n_computed):,}", f"{share:.1%}", f"{macs:,}")
-    return table
+def _in_plain(cell: str) -> str:
+    """Return a cell of the page in characters that every terminal has."""
+    return cell.replace(words.NBSP, " ").replace(words.NOT_APPLICABLE, NOT_APPLICABLE)
 
 
 def _quality_lines(playback: Playback) -> list[str]:
@@ -86,9 +84,11 @@ def _latency_table(played: Played) -> Table:
     hop_ms = 1e3 * sensor.hop / sensor.sampling_rate_hz
     title = f"Estimated: from a window's last sample to its decision, one window every {hop_ms:,.4g} ms"
     table = plain(title, "", ("value \\[low, high]",))
+    # With a device a latency is not unknown: nothing was computed.
+    none = UNKNOWN if played.playback.costs is None else NOT_APPLICABLE
     for name in PERCENTILES:
-        latency = None if summary.latency is None else getattr(summary.latency, name)
-        table.add_row(f"latency {name}, ms", estimated(latency))
+        latency = none if summary.latency is None else estimated(getattr(summary.latency, name))
+        table.add_row(f"latency {name}, ms", latency)
     used = None if summary.utilisation is None else summary.utilisation.times(100)
     table.add_row("utilisation, %", estimated(used))
     for name, part in parts_mj_per_hour(played.playback).items():
@@ -100,31 +100,8 @@ def _latency_table(played: Played) -> Table:
     return table
 
 
-def _side_table(played: Played) -> Table:
-    table = plain("Side by side", "", [way_name(one) for one in played.sides])
-    has_battery = played.playback.options.supply.battery_mah is not None
-    rows: dict[str, list[str]] = {
-        "mean MACs": [f"{one.summary.mean_macs:,.0f}" for one in played.sides],
-        "latency p50, ms": [_percentile(one, "p50") for one in played.sides],
-        "latency p95, ms": [_percentile(one, "p95") for one in played.sides],
-        "energy, mJ per hour": [estimated(per_hour(one), "\n") for one in played.sides],
-        "balanced accuracy": [_balanced(one.summary.quality) for one in played.sides],
-        "the same, reported": [_balanced(one.summary.reported_quality) for one in played.sides],
-    }
-    if has_battery:
-        rows["days on the battery"] = [estimated(days(one), "\n") for one in played.sides]
-    for name, cells in rows.items():
-        table.add_row(name, *cells)
-    return table
-
-
-def _percentile(playback: Playback, name: str) -> str:
-    latency = playback.summary.latency
-    return UNKNOWN if latency is None else estimated(getattr(latency, name), "\n")
-
-
-def _balanced(quality: Quality) -> str:
-    return UNKNOWN if quality.balanced_accuracy is None else f"{quality.balanced_accuracy:.4f}"
+def _conditions(played: Played) -> dict[str, str]:
+    return conditions(played.bundle.manifest, played.playback, played.faults, played.given)
 
 
 def playback_facts(played: Played) -> dict[str, Any]:
@@ -137,7 +114,7 @@ def playback_facts(played: Played) -> dict[str, Any]:
         "device": None if playback.costs is None else playback.costs.board.name,
         "stack": None if playback.costs is None else playback.costs.library.name,
         "source": played.source,
-        "conditions": conditions(played.bundle.manifest, playback, played.faults),
+        "conditions": _conditions(played),
         "interrupted": played.is_interrupted,
         "streams": [
             {

@@ -166,7 +166,9 @@ class Seen:
         waves = Table.grid(padding=(0, 1))
         for name, unit, samples in zip(sensor.channels, sensor.units, self._window.T, strict=True):
             last = samples[-1]
-            waves.add_row(name, sparkline(samples, ramp), f"{last:.3g} {unit}" if np.isfinite(last) else "?")
+            value = f"{last:.3g} {unit}" if np.isfinite(last) else "?"
+            # As text, since names and units may hold what reads as markup.
+            waves.add_row(Text(name), Text(sparkline(samples, ramp)), Text(value))
         shares = Table.grid(padding=(0, 1))
         for number, (name, share) in enumerate(self._shares()):
             shares.add_row(name, Text("#" * round(30 * share), _colour(number + 1)), f"{share:6.1%}")
@@ -233,9 +235,9 @@ class Seen:
         return said
 
     def _energy(self) -> PlayedEnergy | None:
-        """Return the energy so far; None where times are unknown or nothing was computed."""
+        """Return the energy so far; None where times are unknown or none has passed."""
         n_computed = int(self._exit_counts.sum())
-        if self._costs is None or not n_computed:
+        if self._costs is None or not self.elapsed_s > 0:
             return None
         extra = self._costs.extra_ms(len(self._again), self._options.boot_ms(), np.asarray(self._again, int))
         mean_ms = self._costs.mean_latency_ms(self._exit_counts.tolist(), extra)

@@ -64,7 +64,7 @@ class ArrayStream(FileStream):
             sensor,
         )
         super().__init__(own, assumed, name, int(_number(arrays, "subject", name) or 0), classes, len(x))
-        self._labels(arrays)
+        self._check_labels(arrays.get("y"), len(x))
         self._step = _counts(self, sensor) if x.dtype == np.int16 else None
 
     def chunks(self, size: int = CHUNK_SAMPLES) -> Iterator[Chunk]:
@@ -76,12 +76,13 @@ class ArrayStream(FileStream):
         refuse_size(size)
         # Read anew: of a thousand recordings that are opened, one is in memory.
         arrays = _read(self._path, self.name)
-        whole, labels = arrays["x"], self._labels(arrays)
+        whole, y = arrays["x"], arrays.get("y")
         if whole.shape != (self.n_samples, self.sensor.n_channels):
             raise InputError(
                 f"`{self.name}` must stay as it is while it is played. Received: samples of another shape, "
                 f"{whole.shape}."
             )
+        self._check_labels(y, len(whole))
         for start in range(0, len(whole), size):
             part = slice(start, start + size)
             samples = np.asarray(whole[part])
@@ -89,23 +90,24 @@ class ArrayStream(FileStream):
             # What float32 cannot hold becomes infinite, and its window is rejected.
             with np.errstate(over="ignore"):
                 x = np.asarray(samples if self._step is None else samples * self._step, np.float32)
-            yield Chunk(
-                index,
-                index / self.sensor.sampling_rate_hz,
-                x,
-                np.full(len(index), UNLABELLED) if labels is None else labels[part],
+            labels = (
+                np.full(len(index), UNLABELLED)
+                if y is None
+                else class_indices(y[part], self.classes, self.name)
             )
+            yield Chunk(index, index / self.sensor.sampling_rate_hz, x, labels)
 
-    def _labels(self, arrays: dict[str, NDArray[Any]]) -> NDArray[np.int64] | None:
-        y = arrays.get("y")
+    def _check_labels(self, y: NDArray[Any] | None, n_samples: int) -> None:
+        """Refuse labels that are none; part by part, since a day of them as text takes more than the file."""
         if y is None:
-            return None
-        if y.shape != arrays["x"].shape[:1] or y.dtype.kind not in "iuU":
+            return
+        if y.shape != (n_samples,) or y.dtype.kind not in "iuU":
             raise InputError(
-                f"`y` of {self.name} needs one class per sample ({self.n_samples}), as index or name. "
+                f"`y` of {self.name} needs one class per sample ({n_samples}), as index or name. "
                 f"Received: {y.dtype} of shape {y.shape}."
             )
-        return class_indices(y.astype(np.str_), self.classes, self.name)
+        for start in range(0, len(y), CHUNK_SAMPLES):
+            class_indices(y[start : start + CHUNK_SAMPLES], self.classes, self.name)
 
 
 def _read(path: Path, name: str) -> dict[str, NDArray[Any]]:

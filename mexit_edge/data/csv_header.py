@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from mexit_edge.errors import InputError
 
 LABEL = "label"
-TIME_COLUMNS = ("time_s", "time", "timestamp")
+UNITLESS_TIMES = ("time", "timestamp")
+TIME_COLUMNS = ("time_s", *UNITLESS_TIMES)
 _TIME_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+# A rate off by a unit's factor, to within this one, is off by the unit: sensors differ by less than units do.
+_NEAR_UNIT = 4.0
 # "acc_x (g)" or "acc_x [g]".
 _HEADING = re.compile(r"(?P<name>.*?)\s*[(\[](?P<unit>[^()\[\]]*)[)\]]")
 _DELIMITERS = ",;\t"
@@ -86,6 +89,18 @@ def read_header(line: str, name: str) -> Header:
         time=times[0] if times else None,
         time_unit_s=_TIME_UNITS[time_unit],
         label=labels[0] if labels else None,
+    )
+
+
+def finer_time_unit(factor: float) -> str | None:
+    """Return the unit of times that, read as seconds, give a rate too low by a factor; None for none."""
+    return next(
+        (
+            unit
+            for unit, seconds in _TIME_UNITS.items()
+            if seconds < 1 and 1 / _NEAR_UNIT <= factor * seconds <= _NEAR_UNIT
+        ),
+        None,
     )
 
 

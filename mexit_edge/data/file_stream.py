@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from math import isfinite
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from mexit_edge.errors import InputError, did_you_mean
 from mexit_edge.signals import UNLABELLED, Sensor
 from mexit_edge.signals.adapt import refuse_missing_channels
 from mexit_edge.signals.stream import Stream
+
+# Counters of a day at this rate fit into 64 bits with room to spare.
+MAX_RATE_HZ = 1e9
 
 
 class FileStream(Stream):
@@ -113,21 +116,22 @@ def refuse_rate(sampling_rate_hz: float, name: str) -> None:
     """Refuse what is no sampling rate.
 
     Raises:
-        InputError: it is not positive and finite.
+        InputError: it is not positive, or above `MAX_RATE_HZ`.
     """
-    if not (isfinite(sampling_rate_hz) and sampling_rate_hz > 0):
+    if not 0 < sampling_rate_hz <= MAX_RATE_HZ:
         raise InputError(
-            f"`sampling_rate_hz` of {name} must be positive and finite. Received: {sampling_rate_hz}."
+            f"`sampling_rate_hz` of {name} must be positive and at most {MAX_RATE_HZ:g}. "
+            f"Received: {sampling_rate_hz}."
         )
 
 
 def class_indices(
-    labels: NDArray[np.str_], classes: Sequence[str] | None, name: str, lines: Iterable[int] | None = None
+    labels: NDArray[Any], classes: Sequence[str] | None, name: str, lines: Iterable[int] | None = None
 ) -> NDArray[np.int64]:
-    """Return the class index of labels as text: a name, an index, or nothing or -1 for no label.
+    """Return the class index of labels: a name, an index, or nothing or -1 for no label.
 
     Args:
-        labels: (m,) text.
+        labels: (m,) text or integers.
         classes: name per class; None where nobody names them, so that only indices can be read.
         name: of the file, for messages.
         lines: (m,) where each label stands.
@@ -138,7 +142,7 @@ def class_indices(
     distinct, place = np.unique(labels, return_inverse=True)
     known = {label: index for index, label in enumerate(classes or ())}
     indices = np.empty(len(distinct), np.int64)
-    for row, text in enumerate(map(str.strip, distinct.tolist())):
+    for row, text in enumerate(str(label).strip() for label in distinct.tolist()):
         index = known.get(text, UNLABELLED if not text else _whole(text))
         if index is None or not UNLABELLED <= index < (len(known) or np.inf):
             at = "" if lines is None else f" in line {list(lines)[int(np.argmax(place == row))]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -45,7 +46,7 @@ def open_streams(
         sampling_rate_hz: of all of them; None for what each file says.
 
     Returns:
-        One stream per recording.
+        One stream per recording, named by its path as given; the second of one path has " (2)" behind it.
 
     Raises:
         InputError: no recording, a file that cannot be read or is not as described, a channel that is
@@ -67,8 +68,16 @@ def open_streams(
         CsvStream(path, sensor, names, sampling_rate_hz)
         if path == STANDARD_INPUT
         else _READERS[Path(path).suffix.lower()](Path(path), sensor, names, sampling_rate_hz, name)
-        for path, name in files
+        for path, name in _numbered(files)
     ]
+
+
+def _numbered(files: Iterable[tuple[Path | str, str]]) -> Iterator[tuple[Path | str, str]]:
+    """Yield files with names that are told apart, so that chance hits each at places of its own."""
+    seen: Counter[str] = Counter()
+    for file, name in files:
+        seen[name] += 1
+        yield file, name if seen[name] == 1 else f"{name} ({seen[name]})"
 
 
 def _files(path: Path | str) -> list[tuple[Path | str, str]]:
@@ -77,7 +86,7 @@ def _files(path: Path | str) -> list[tuple[Path | str, str]]:
         return [(STANDARD_INPUT, STANDARD_INPUT)]
     place = Path(path)
     if place.is_dir():
-        return [(file, file.relative_to(place).as_posix()) for file in _in_folder(place)]
+        return [(file, file.as_posix()) for file in _in_folder(place)]
     if place.suffix.lower() not in _READERS:
         raise InputError(
             f"`paths` must be {', '.join(_READERS)} files, folders, or {STANDARD_INPUT} for standard input. "
@@ -85,7 +94,7 @@ def _files(path: Path | str) -> list[tuple[Path | str, str]]:
         )
     if not place.is_file():
         raise InputError(f"`{place}` must be a file. Received: none of that name.")
-    return [(place, place.name)]
+    return [(place, place.as_posix())]
 
 
 def _in_folder(folder: Path) -> list[Path]:

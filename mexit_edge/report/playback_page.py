@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,7 @@ def render_playback_page(
     sides: SideBySide,
     source: str,
     faults: Sequence[str] = (),
+    given: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
 ) -> str:
     """Return the whole page as HTML.
@@ -48,6 +49,7 @@ def render_playback_page(
         sides: the playback, and what stands beside it.
         source: whose recordings they are, in a few words.
         faults: as they were given.
+        given: what else was, by name, that a playback does not know: seeds, and what was done to recordings.
         notes: what is estimated, left out or taken for granted.
 
     Raises:
@@ -67,10 +69,13 @@ def render_playback_page(
             exits=_exits(playback, hop_s),
             latency=_latency(sides, 1e3 * hop_s),
             battery=_battery(sides),
+            no_latency=_why_no_latency(playback),
+            no_energy=_why_no_energy(playback),
+            no_battery=_why_no_battery(playback),
             outcomes=tables.outcomes_table(playback),
             leaving=tables.leaving_table(playback),
             streams=tables.streams_table(playback),
-            conditions=tables.conditions_table(manifest, playback, faults),
+            conditions=tables.conditions_table(manifest, playback, faults, given or {}),
             notes=notes,
         )
     )
@@ -118,22 +123,24 @@ def _key_figures(sides: SideBySide) -> tuple[KeyFigure, ...]:
     summary, latency = playback.summary, playback.summary.latency
     rejected = summary.outcomes["rejected"]
     quality = summary.quality
-    n_labelled = f"{quality.n_windows:,} labelled windows" if quality.n_windows else "none with a label"
+    labelled = f"{quality.n_windows:,} labelled windows" if quality.n_windows else "none decided with a label"
     battery = playback.options.supply.battery_mah
     return (
         KeyFigure(
             "leave at the first exit",
-            words.percent(summary.exit_shares[0]),
-            f"{words.macs(summary.mean_macs)} MACs per window in the mean",
+            words.percent(summary.exit_shares[0]) if any(summary.exit_shares) else words.NOT_APPLICABLE,
+            f"{words.macs(summary.mean_macs)} MACs per window in the mean, 0 where not computed",
         ),
-        _key("estimated p95 latency, ms", None if latency is None else latency.p95, "waiting included"),
+        _key("estimated p95 latency, ms", latency.p95, "waiting included")
+        if latency is not None
+        else KeyFigure("estimated p95 latency, ms", *_why_no_latency(playback)),
         _key("estimated mJ per hour", tables.per_hour(playback), _beside(tables.per_hour(sides.single_exit))),
         _key("estimated days", tables.days(playback), f"on {battery:g} mAh")
         if battery is not None
         else KeyFigure(
             "windows rejected", words.percent(rejected / summary.n_windows), f"{rejected:,} windows"
         ),
-        KeyFigure("balanced accuracy", words.percent(quality.balanced_accuracy), n_labelled),
+        KeyFigure("balanced accuracy", words.percent(quality.balanced_accuracy), labelled),
     )
 
 
@@ -147,6 +154,33 @@ def _key(name: str, estimate: Estimate | None, context: str) -> KeyFigure:
 
 def _beside(alone: Estimate | None) -> str:
     return f"single exit {words.quantity(None if alone is None else alone.value)}"
+
+
+def _why_no_latency(playback: Playback) -> tuple[str, str]:
+    """Return what stands in place of a latency where there is none, and why."""
+    if playback.costs is None:
+        return words.UNKNOWN, "no times without a device whose latencies are known"
+    return words.NOT_APPLICABLE, "no window was computed"
+
+
+def _why_no_energy(playback: Playback) -> str:
+    """Return why it is unknown, where it is."""
+    costs, energy = playback.costs, playback.summary.energy
+    if costs is None:
+        return "Unknown: no energy without a device whose latencies are known."
+    if energy is None:
+        return "None: no window was played."
+    return f"Unknown: nothing is known of {' and '.join(energy.per_window.unknown)} of {costs.board.name}."
+
+
+def _why_no_battery(playback: Playback) -> str:
+    """Return why its days are unknown, where they are."""
+    costs = playback.costs
+    if playback.options.supply.battery_mah is None:
+        return "Days on a battery: none was given."
+    if costs is None or tables.per_hour(playback) is None:
+        return "Days on the battery are unknown, as the energy is."
+    return f"Days on the battery are unknown: nobody says how {costs.board.name} regulates its supply."
 
 
 def _exits(playback: Playback, hop_s: float) -> Picture:

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mexit_edge.bundle import TemporalSpec
 from mexit_edge.bundle.card import temporal_words
+from mexit_edge.estimate.energy.period import default_battery_v
 from mexit_edge.report import words
 from mexit_edge.report.tables import Table
 
 if TYPE_CHECKING:
     from mexit_edge.bundle import Manifest
     from mexit_edge.estimate import Estimate
+    from mexit_edge.signals import Health
     from mexit_edge.simulate import Playback, SideBySide
     from mexit_edge.simulate.playback_summary import Quality
 
 MOST_STREAMS = 24
 
 
-def conditions(manifest: Manifest, playback: Playback, faults: Sequence[str]) -> dict[str, str]:
+def conditions(
+    manifest: Manifest, playback: Playback, faults: Sequence[str], given: Mapping[str, str]
+) -> dict[str, str]:
     """Return what was in force while streams were played, by name.
 
     Args:
         manifest: of the bundle.
         playback: of it.
         faults: as they were given.
+        given: what else was, that a playback does not know: seeds, and what was done to the recordings.
     """
     options, costs = playback.options, playback.costs
     found = {
@@ -37,11 +44,20 @@ def conditions(manifest: Manifest, playback: Playback, faults: Sequence[str]) ->
         "controller": _controller(manifest, playback),
         "faults": "; ".join(faults) or "none",
         "brown-outs": _brown_outs(playback),
+        "missing samples": f"up to {options.max_fill} in a row hold the last value",
     }
+    if options.health is not None:
+        found["windows rejected for"] = _health(manifest, options.health)
     if costs is not None:
-        found["between windows"] = options.supply.rest
+        supply, supply_v = options.supply, options.supply.supply_v or costs.board.supply_v.value
+        found["between windows"] = supply.rest
         found["windows that may wait"] = str(options.waiting)
-    return found
+        power_mw = supply.sensor_power_mw
+        found["sensor"] = "not counted" if power_mw is None else f"{power_mw:g} mW all the time"
+        found["supply"] = f"{supply_v:g} V"
+        volt = supply.battery_v or default_battery_v(supply_v)
+        found["battery"] = "none" if supply.battery_mah is None else f"{supply.battery_mah:g} mAh, {volt:g} V"
+    return found | dict(given)
 
 
 def _policy(manifest: Manifest) -> str:
@@ -64,7 +80,7 @@ def _temporal(manifest: Manifest, playback: Playback) -> str:
 
 def _controller(manifest: Manifest, playback: Playback) -> str:
     spec = None if manifest.policy is None else manifest.policy.controller
-    if playback.options.controller is None or spec is None:
+    if playback.options.fixed_thresholds or spec is None:
         return "none" if spec is None else "left out"
     return f"holds {spec.budget * spec.unit_cost:,.6g} {spec.unit} in the mean over {spec.horizon:,} windows"
 
@@ -74,10 +90,26 @@ def _brown_outs(playback: Playback) -> str:
     if one is None:
         return "none"
     where = "a stage that is drawn" if one.after is None else f"stage {one.after}"
-    said = f"in {one.share:.1%} of the windows, after {where}"
+    which = f"windows {words.numbers(one.windows)}" if one.windows else f"{one.share:.1%} of the windows"
+    said = f"in {which}, after {where}, seed {one.seed}"
     if one.boot_ms:
         said += f", {one.boot_ms:g} ms to boot"
     return said + (f", {one.damaged:.1%} of the stores damaged" if one.damaged else "")
+
+
+def _health(manifest: Manifest, health: Health) -> str:
+    said = ["missing samples", "values that are not finite"]
+    if health.stuck:
+        said.append("a stuck channel")
+    if health.saturated_share is not None:
+        at = f"more than {health.saturated_share:.0%} of a channel at its limits"
+        if health.limits is not None:
+            channels = manifest.sensor.channels
+            pairs = np.broadcast_to(np.asarray(health.limits, float), (len(channels), 2)).tolist()
+            each = (f"{name} {low:g} to {high:g}" for name, (low, high) in zip(channels, pairs, strict=True))
+            at += f" ({', '.join(each)})"
+        said.append(at)
+    return "; ".join(said)
 
 
 def parts_mj_per_hour(playback: Playback) -> dict[str, Estimate | None]:
@@ -88,7 +120,7 @@ def parts_mj_per_hour(playback: Playback) -> dict[str, Estimate | None]:
     energy = playback.summary.energy
     if energy is None:
         return {}
-    hours = energy.n_windows * energy.per_window.period.period_ms / 3.6e6
+    hours = energy.n_periods * energy.per_window.period.period_ms / 3.6e6
     return {
         name.replace("_", "-"): None if part is None else part.times(1 / hours)
         for name, part in energy.parts_mj.items()
@@ -105,7 +137,7 @@ def sides_table(sides: SideBySide) -> Table:
     """Return policy, always full and single exit, a column each."""
     has_battery = sides.policy.options.supply.battery_mah is not None
     rows = [
-        ("mean MACs per window", *(words.macs(one.summary.mean_macs) for one in sides)),
+        ("mean MACs, 0 if not computed", *(words.macs(one.summary.mean_macs) for one in sides)),
         *(
             (f"latency {name}, ms", *(_latency(one, name) for one in sides))
             for name in ("p50", "p95", "p99", "max")
@@ -139,7 +171,10 @@ def days(playback: Playback) -> Estimate | None:
 
 def _latency(playback: Playback, name: str) -> str:
     latency = playback.summary.latency
-    return words.estimated(None if latency is None else getattr(latency, name))
+    if latency is None:
+        # With a device it is not unknown: nothing was computed.
+        return words.UNKNOWN if playback.costs is None else words.NOT_APPLICABLE
+    return words.estimated(getattr(latency, name))
 
 
 def _utilisation(playback: Playback) -> str:
@@ -212,11 +247,13 @@ def streams_table(playback: Playback) -> Table:
     )
 
 
-def conditions_table(manifest: Manifest, playback: Playback, faults: Sequence[str]) -> Table:
+def conditions_table(
+    manifest: Manifest, playback: Playback, faults: Sequence[str], given: Mapping[str, str]
+) -> Table:
     """Return `conditions` as a table."""
     return Table(
         caption="The same streams, options and seeds give the same page.",
         columns=("what", "in force"),
-        rows=tuple(conditions(manifest, playback, faults).items()),
+        rows=tuple(conditions(manifest, playback, faults, given).items()),
         is_text=True,
     )

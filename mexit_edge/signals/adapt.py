@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from mexit_edge.signals.stream import ChangedStream, Chunk, RecordingStream, Str
 # Rates this close are one rate: what a sensor's oscillator is off by, and what is measured from time stamps.
 # A choice of ours; the simulator's clock drift shows what such an error costs.
 RATE_TOLERANCE = 0.01
+# Below this they are not told apart: 0.09 s in a day.
+_SAME_RATE = 1e-6
 # The low-pass grows with the ratio of the rates.
 MAX_RATE_RATIO = 1000
 
@@ -31,6 +34,34 @@ _SPELLINGS = {
     "m/s2": "m/s^2", "m/s²": "m/s^2", "m/s**2": "m/s^2", "dps": "deg/s", "°/s": "deg/s", "mdps": "mdeg/s",
     "µV": "uV", "μV": "uV", "µT": "uT", "μT": "uT", "gauss": "G",
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The sampling rate of a stream beside that of a bundle's sensor.
+
+    Args:
+        own_hz: of the stream.
+        wanted_hz: of the bundle's sensor.
+    """
+
+    own_hz: float
+    wanted_hz: float
+
+    @property
+    def ratio(self) -> float:
+        """Wanted samples per own one."""
+        return self.wanted_hz / self.own_hz
+
+    @property
+    def need_resampling(self) -> bool:
+        """Whether they are so far apart that only resampling makes one the other."""
+        return abs(self.own_hz / self.wanted_hz - 1) > RATE_TOLERANCE
+
+    @property
+    def taken_as_one(self) -> bool:
+        """Whether they differ, but so little that `adapt` plays the one as the other."""
+        return not self.need_resampling and abs(self.ratio - 1) > _SAME_RATE
 
 
 def adapt(
@@ -51,7 +82,8 @@ def adapt(
         reorder: put the channels into the sensor's order, and leave out those that it does not have.
         convert: convert units of one quantity into each other.
         resample: change the sampling rate, by a low-pass filter that keeps what lies below 0.35 times the
-            slower of both rates (see `low_pass_kernel`). Rates within 1 % of each other are one rate.
+            slower of both rates (see `low_pass_kernel`). Rates within 1 % of each other are one rate:
+            `Rates.taken_as_one` tells that this was made use of.
 
     Raises:
         InputError: a channel is missing, a unit is of another quantity, or the stream differs in what was not
@@ -65,11 +97,11 @@ def adapt(
         _factor(own.units[index], unit, f"{channel} of {played.name}")
         for index, unit, channel in zip(order, sensor.units, sensor.channels, strict=True)
     ]
-    other_rate = abs(own.sampling_rate_hz / sensor.sampling_rate_hz - 1) > RATE_TOLERANCE
+    rates = Rates(own.sampling_rate_hz, sensor.sampling_rate_hz)
     offers = [
         ("reorder", reorder, own.channels != sensor.channels, f"channels {', '.join(own.channels)}"),
         ("convert", convert, any(factor != 1 for factor in factors), f"units {', '.join(own.units)}"),
-        ("resample", resample, other_rate, f"{in_digits(own.sampling_rate_hz)} samples per second"),
+        ("resample", resample, rates.need_resampling, f"{in_digits(rates.own_hz)} samples per second"),
     ]
     wanting = [(argument, what) for argument, allowed, needed, what in offers if needed and not allowed]
     if wanting:
@@ -81,15 +113,14 @@ def adapt(
             f"Received: {'; '.join(what for _, what in wanting)}. Allow it with {arguments}."
         )
     adapted = _with_channels(played, order, factors, sensor)
-    if not other_rate:
+    if not rates.need_resampling:
         return adapted
-    factor = sensor.sampling_rate_hz / own.sampling_rate_hz
-    if not 1 / MAX_RATE_RATIO <= factor <= MAX_RATE_RATIO:
+    if not 1 / MAX_RATE_RATIO <= rates.ratio <= MAX_RATE_RATIO:
         raise InputError(
             f"`sampling_rate_hz` of {played.name} must be within a factor of {MAX_RATE_RATIO} of the "
             f"sensor's {in_digits(sensor.sampling_rate_hz)}. Received: {in_digits(own.sampling_rate_hz)}."
         )
-    return ResampledStream(adapted, factor, low_pass_kernel(factor), sensor)
+    return ResampledStream(adapted, rates.ratio, low_pass_kernel(rates.ratio), sensor)
 
 
 def refuse_missing_channels(channels: Sequence[str], sensor: Sensor, name: str) -> None:

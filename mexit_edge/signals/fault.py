@@ -1,7 +1,8 @@
 """What a fault is: a small object that turns a stream into a faulty one, the same at each run.
 
-What chance decides hangs on the seed, the fault, the stream's name and the counter of the sample alone:
-neither the size of the chunks nor another fault before it changes which samples are hit.
+What chance decides hangs on the seed, the fault's name, how many faults of that name came before it, the
+stream's name and the counter of the sample alone: neither the size of the chunks nor a fault of another name
+changes which samples are hit.
 """
 
 from __future__ import annotations
@@ -31,12 +32,20 @@ class Fault(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def __call__(self, stream: Stream) -> Stream:
+    def __call__(self, stream: Stream, place: int = 0) -> Stream:
         """Return the faulty stream; the given one stays as it is.
+
+        Args:
+            stream: what is made faulty.
+            place: how many faults of this name the stream has already, so that a second one hits others.
 
         Raises:
             InputError: the stream has no such channel, triad or limit.
         """
+
+    def key(self, stream: Stream, place: int) -> str:
+        """Return what sets this draw apart: streams of two names are hit at other samples."""
+        return f"{self.name} {place} {stream.name}"
 
 
 FaultClass = TypeVar("FaultClass", bound=type[Fault])
@@ -71,22 +80,21 @@ def channel_of(name: str, sensor: Sensor) -> int:
     return sensor.channels.index(name)
 
 
-def drawn(name: str, share: float, seed: int, stream: Stream, event: NDArray[np.int64]) -> NDArray[np.bool_]:
+def drawn(key: str, share: float, seed: int, event: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return which events of a stream chance picks.
 
     Args:
-        name: of the fault.
+        key: of the draw, from `Fault.key`.
         share: of the events, from 0 to 1.
         seed: of the draw.
-        stream: its name goes into the draw: no two streams are hit at the same places.
         event: (m,) their numbers in the stream.
     """
-    key = crc32(f"{name} {stream.name}".encode())
+    number_of_key = crc32(key.encode())
     block = event // _DRAWS
     hit = np.zeros(len(event), np.bool_)
     for number in np.unique(block).tolist():
         inside = block == number
-        hit[inside] = _draws(seed, key, number)[event[inside] % _DRAWS] < share
+        hit[inside] = _draws(seed, number_of_key, number)[event[inside] % _DRAWS] < share
     return hit
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, get_type_hints
@@ -90,9 +91,11 @@ def parse_fault(text: str, seed: int = 0) -> Fault:
 
 
 def apply_faults(stream: Stream, faults: Iterable[Fault]) -> Stream:
-    """Apply faults one after the other."""
+    """Apply faults one after the other; of several of one name, each hits samples of its own."""
+    places: Counter[str] = Counter()
     for fault in faults:
-        stream = fault(stream)
+        stream = fault(stream, places[fault.name])
+        places[fault.name] += 1
     return stream
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import inf
 from typing import ClassVar
 
 import numpy as np
@@ -15,6 +14,9 @@ from mexit_edge.signals.stream import ChangedStream, Chunk, Stream
 
 # A clock that is further off is no drift.
 _MAX_DRIFT = 0.5
+# What comes more than an hour late, or is gone for longer than any recording, is another fault.
+MAX_DELAY_MS = 3_600_000
+MAX_BURST = 1_000_000_000
 
 
 @register
@@ -24,7 +26,7 @@ class Dropped(Fault):
 
     Args:
         share: of the samples, from 0 to 1.
-        burst: samples lost together, for example those of one radio packet.
+        burst: samples lost together, for example those of one radio packet; at most `MAX_BURST`.
         seed: of the draw.
     """
 
@@ -35,14 +37,15 @@ class Dropped(Fault):
 
     def __post_init__(self) -> None:
         refuse_draw(self.share, self.seed)
-        if self.burst < 1:
-            raise InputError(f"`burst` must be a positive number of samples. Received: {self.burst}.")
+        if not 1 <= self.burst <= MAX_BURST:
+            raise InputError(f"`burst` must be from 1 to {MAX_BURST:,} samples. Received: {self.burst}.")
 
-    def __call__(self, stream: Stream) -> Stream:
+    def __call__(self, stream: Stream, place: int = 0) -> Stream:
         """Leave samples out."""
+        key = self.key(stream, place)
 
         def change(chunk: Chunk) -> Chunk:
-            return chunk.take(~drawn(self.name, self.share, self.seed, stream, chunk.index // self.burst))
+            return chunk.take(~drawn(key, self.share, self.seed, chunk.index // self.burst))
 
         return ChangedStream(stream, lambda: change)
 
@@ -54,7 +57,7 @@ class Late(Fault):
 
     Args:
         share: of the samples, from 0 to 1.
-        delay_ms: how much later.
+        delay_ms: how much later; at most `MAX_DELAY_MS`.
         seed: of the draw.
     """
 
@@ -65,14 +68,17 @@ class Late(Fault):
 
     def __post_init__(self) -> None:
         refuse_draw(self.share, self.seed)
-        if not 0 <= self.delay_ms < inf:
-            raise InputError(f"`delay_ms` must be at least 0 and finite. Received: {self.delay_ms}.")
+        if not 0 <= self.delay_ms <= MAX_DELAY_MS:
+            raise InputError(
+                f"`delay_ms` must be from 0 to {MAX_DELAY_MS:,} (an hour). Received: {self.delay_ms}."
+            )
 
-    def __call__(self, stream: Stream) -> Stream:
+    def __call__(self, stream: Stream, place: int = 0) -> Stream:
         """Delay samples."""
+        key = self.key(stream, place)
 
         def change(chunk: Chunk) -> Chunk:
-            late = drawn(self.name, self.share, self.seed, stream, chunk.index)
+            late = drawn(key, self.share, self.seed, chunk.index)
             return replace(chunk, time_s=chunk.time_s + np.where(late, self.delay_ms / 1000, 0.0))
 
         return ChangedStream(stream, lambda: change)
@@ -100,7 +106,7 @@ class ClockDrift(Fault):
                 'Use 0.01, "1%" or "200ppm".'
             )
 
-    def __call__(self, stream: Stream) -> Stream:
+    def __call__(self, stream: Stream, place: int = 0) -> Stream:
         """Take the samples at the times of the wrong clock."""
         return (
             ResampledStream(stream, 1 + self.drift, linear_kernel(), stream.sensor) if self.drift else stream

@@ -16,6 +16,8 @@ from mexit_edge.signals.sensor import Channels, Sensor
 from mexit_edge.signals.stream import ChangedStream, Chunk, Stream
 
 _AXES = "xyz"
+# Within the range of float32.
+MAX_FACTOR = 1e30
 
 
 @register
@@ -37,13 +39,14 @@ class NotANumber(Fault):
     def __post_init__(self) -> None:
         refuse_draw(self.share, self.seed)
 
-    def __call__(self, stream: Stream) -> Stream:
+    def __call__(self, stream: Stream, place: int = 0) -> Stream:
         """Overwrite samples with NaN."""
+        key = self.key(stream, place)
         hit = slice(None) if self.channel is None else channel_of(self.channel, stream.sensor)
 
         def change(chunk: Chunk) -> Chunk:
             x = chunk.x.copy()
-            x[drawn(self.name, self.share, self.seed, stream, chunk.index), hit] = np.nan
+            x[drawn(key, self.share, self.seed, chunk.index), hit] = np.nan
             return replace(chunk, x=x)
 
         return ChangedStream(stream, lambda: change)
@@ -72,7 +75,7 @@ class Stuck(Fault):
                 f"Received: from_s {self.from_s}, for_s {self.for_s}."
             )
 
-    def __call__(self, stream: Stream) -> Stream:
+    def __call__(self, stream: Stream, place: int = 0) -> Stream:
         """Hold the channel's value."""
         channel = channel_of(self.channel, stream.sensor)
 
@@ -101,7 +104,7 @@ class Saturated(Fault):
     """An amplifier set too high: samples are multiplied and then clipped at the sensor's limits.
 
     Args:
-        gain: the factor.
+        gain: the factor; at most `MAX_FACTOR`.
         limit: largest absolute value in the sensor's units; the int16 range times `units_per_count` if None.
         channel: the one that is hit; all of them if None.
     """
@@ -112,13 +115,13 @@ class Saturated(Fault):
     channel: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.gain < inf or (self.limit is not None and not 0 < self.limit < inf):
+        if not 0 < self.gain <= MAX_FACTOR or not (self.limit is None or 0 < self.limit <= MAX_FACTOR):
             raise InputError(
-                "`gain` and `limit` must be positive and finite. "
+                f"`gain` and `limit` must be positive and at most {MAX_FACTOR:g}. "
                 f"Received: gain {self.gain}, limit {self.limit}."
             )
 
-    def __call__(self, stream: Stream) -> Stream:
+    def __call__(self, stream: Stream, place: int = 0) -> Stream:
         """Multiply and clip."""
         limits = count_limits(stream.sensor)
         if self.limit is not None:
@@ -169,7 +172,7 @@ class WrongAxis(Fault):
                 f"Received: swap {self.swap!r}, flip {self.flip!r}."
             )
 
-    def __call__(self, stream: Stream) -> Stream:
+    def __call__(self, stream: Stream, place: int = 0) -> Stream:
         """Exchange or turn axes."""
         axes = _triad(self.triad, stream.sensor)
         order = np.arange(stream.sensor.n_channels)

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from mexit_edge.errors import InputError
 from mexit_edge.signals.sensor import Sensor
+from mexit_edge.signals.stream import window_views
 
 INT16_LIMITS = (-32768, 32767)
 # Below this many samples equal values in a row are chance: see `Health`.
 MIN_STUCK_SAMPLES = 16
+# Samples that are compared as one row.
+_ROW = 128
 
 
 class WindowStatus(IntEnum):
@@ -70,12 +73,12 @@ class Health:
                     f"Received: {self.limits}."
                 )
 
-    def check(self, x: NDArray[np.float32], sensor: Sensor) -> NDArray[np.int8]:
-        """Return a `WindowStatus` per window.
+    def check(self, samples: NDArray[np.float32], sensor: Sensor) -> NDArray[np.int8]:
+        """Return a `WindowStatus` per window. Each sample is looked at once, although windows overlap.
 
         Args:
-            x: (n, time, channels) in the sensor's units.
-            sensor: what was measured.
+            samples: (m, channels) in the sensor's units, from the first window's first one on.
+            sensor: what was measured; it says window and hop.
 
         Returns:
             (n,) codes. Missing samples are not seen here: `StreamWindows`, which knows, puts them first.
@@ -83,18 +86,32 @@ class Health:
         Raises:
             InputError: the limits are not one pair per channel.
         """
-        status = np.zeros(len(x), np.int8)
+        views = window_views(samples, sensor)
+        status = np.zeros(len(views), np.int8)
+        if not len(status):
+            return status
+        # NaN goes through minimum and maximum: few batches need a closer look than at these extremes.
+        low, high = _over_time(np.minimum, samples), _over_time(np.maximum, samples)
+        starts = np.arange(len(status)) * sensor.hop
+        ends = starts + sensor.window
         bounds = self._bounds(sensor)
-        # NaN goes through minimum and maximum: these two passes over the samples serve all checks.
-        low, high = _over_time(np.minimum, x), _over_time(np.maximum, x)
         if bounds is not None and self.saturated_share is not None:
-            touched = np.flatnonzero(((low <= bounds[0]) | (high >= bounds[1])).any(axis=1))
-            at_limit = (x[touched] <= bounds[0]) | (x[touched] >= bounds[1])
-            over = (at_limit.mean(axis=1) > self.saturated_share).any(axis=1)
-            status[touched[over]] = WindowStatus.SATURATED_CHANNEL
-        if self.stuck and x.shape[1] >= MIN_STUCK_SAMPLES:
-            status[(low == high).any(axis=1)] = WindowStatus.STUCK_CHANNEL
-        status[~(np.isfinite(low) & np.isfinite(high)).all(axis=1)] = WindowStatus.NOT_FINITE
+            # Written so that NaN counts as touched: it may hide a limit.
+            for channel in np.flatnonzero(~((low > bounds[0]) & (high < bounds[1]))).tolist():
+                values = samples[:, channel]
+                at_limit = (values <= bounds[0][channel]) | (values >= bounds[1][channel])
+                over = set_between(at_limit, starts, ends) / sensor.window > self.saturated_share
+                status[over] = WindowStatus.SATURATED_CHANNEL
+        if self.stuck and sensor.window >= MIN_STUCK_SAMPLES:
+            first = views[:, 0]
+            maybe = np.flatnonzero(
+                ((first == views[:, sensor.window // 2]) & (first == views[:, -1])).any(axis=1)
+            )
+            is_stuck = (views[maybe] == first[maybe, None]).all(axis=1).any(axis=1)
+            status[maybe[is_stuck]] = WindowStatus.STUCK_CHANNEL
+        if not (np.isfinite(low) & np.isfinite(high)).all():
+            is_lost = np.asarray(~np.isfinite(samples).all(axis=1))
+            status[set_between(is_lost, starts, ends) > 0] = WindowStatus.NOT_FINITE
         return status
 
     def _bounds(self, sensor: Sensor) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
@@ -115,16 +132,27 @@ class Health:
         return low, high
 
 
-def _over_time(extreme: np.ufunc, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the minimum or maximum (n, channels) of each channel.
+def _over_time(extreme: np.ufunc, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the minimum or maximum (channels,) of each channel.
 
-    By halves that meet or overlap by one sample: NumPy compares long rows many times faster than it reduces
-    along an axis in the middle.
+    NumPy compares long rows many times faster than it reduces rows of a few channels.
     """
-    while x.shape[1] > 1:
-        half = (x.shape[1] + 1) // 2
-        x = extreme(x[:, :half], x[:, -half:])
-    return x[:, 0]
+    n_channels = samples.shape[1]
+    n_even = len(samples) // _ROW * _ROW
+    parts = [samples[n_even:]]
+    if n_even:
+        rows = samples[:n_even].reshape(-1, _ROW * n_channels)
+        parts.append(extreme.reduce(rows, axis=0).reshape(_ROW, n_channels))
+    found: NDArray[np.float32] = extreme.reduce(np.concatenate(parts), axis=0)
+    return found
+
+
+def set_between(
+    flags: NDArray[np.bool_], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return how many flags are set from each start to before its end; quick where few are set at all."""
+    places = np.flatnonzero(flags)
+    return np.searchsorted(places, ends) - np.searchsorted(places, starts)
 
 
 def count_limits(sensor: Sensor) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,8 @@ from mexit_edge.errors import InputError
 from mexit_edge.signals.recording import Recording
 from mexit_edge.signals.sensor import Sensor
 
-# Samples per chunk where the caller names no number: 82 s at 50 Hz.
-CHUNK_SAMPLES = 4096
+# Samples per chunk where the caller names no number: 5.5 minutes at 50 Hz, and 0.4 MB of six channels.
+CHUNK_SAMPLES = 16_384
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,3 +157,19 @@ def refuse_size(size: int) -> None:
     """
     if size < 1:
         raise InputError(f"`size` must be a positive number of samples. Received: {size}.")
+
+
+def window_views(samples: NDArray[Any], sensor: Sensor) -> NDArray[Any]:
+    """Return the windows of consecutive samples, of which each is there once.
+
+    Args:
+        samples: (m, channels), contiguous, the first one the first of a window.
+        sensor: says window and hop.
+
+    Returns:
+        (n, time, channels), a view.
+    """
+    n_windows = max(0, (len(samples) - sensor.window) // sensor.hop + 1)
+    n_channels, item = samples.shape[1], samples.itemsize
+    strides = (sensor.hop * n_channels * item, n_channels * item, item)
+    return np.ndarray((n_windows, sensor.window, n_channels), samples.dtype, samples, 0, strides)

@@ -10,8 +10,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from mexit_edge.errors import InputError
-from mexit_edge.signals.health import Health, WindowStatus
-from mexit_edge.signals.stream import CHUNK_SAMPLES, Chunk, Stream
+from mexit_edge.signals.health import Health, WindowStatus, set_between
+from mexit_edge.signals.stream import CHUNK_SAMPLES, Chunk, Stream, window_views
 from mexit_edge.signals.windows import UNLABELLED
 
 # Missing samples in a row that are filled by holding the last one: 60 ms at 50 Hz. A choice of ours.
@@ -26,7 +26,9 @@ class WindowBatch:
         number: (n,) int64; window k covers the counters k * hop to k * hop + window - 1.
         start: (n,) int64, the counter of the first sample.
         ready_s: (n,) float64, when the last of its samples reached the device.
-        x: (n, time, channels) float32 in the sensor's units; NaN where a sample is missing and not filled.
+        samples: (m, channels) float32 in the sensor's units, from the first sample of the first window to the
+            last one of the last; NaN where a sample is missing and not filled. Not to be written to.
+        x: (n, time, channels) float32, the windows: a view of `samples`.
         y: (n,) int64, the class where all samples share one, else -1.
         status: (n,) int8, a `WindowStatus` each.
         filled: (n,) int64, samples that hold the value of the one before.
@@ -35,6 +37,7 @@ class WindowBatch:
     number: NDArray[np.int64]
     start: NDArray[np.int64]
     ready_s: NDArray[np.float64]
+    samples: NDArray[np.float32]
     x: NDArray[np.float32]
     y: NDArray[np.int64]
     status: NDArray[np.int8]
@@ -109,8 +112,8 @@ class _Grid:
         self._x = np.empty((self._capacity, n_channels), np.float32)
         self._time_s = np.empty(self._capacity, np.float64)
         self._y = np.empty(self._capacity, np.int64)
-        # How many counters ago the sample came that a row holds; 0 for its own.
-        self._age = np.empty(self._capacity, np.int64)
+        # Whether a row holds the sample before it, or none because that came too long ago.
+        self._is_held, self._is_lost = np.zeros((2, self._capacity), bool)
         # The counter of the first row, and the number of rows that are settled.
         self._base = self._length = 0
         # The last sample before the rows that are not settled yet; before the first of all there is nothing
@@ -139,13 +142,15 @@ class _Grid:
 
     def take(self, chunk: Chunk) -> Chunk:
         """Put samples into their rows and return those that have none yet."""
-        first, fits = np.searchsorted(chunk.index, [self.end, self._base + self._capacity]).tolist()
+        index = chunk.index
+        first, fits = index.searchsorted((self.end, self._base + self._capacity)).tolist()
         # With a hop longer than the window, samples between two windows are only there to be held.
         if first:
             self._last = chunk.take(slice(first - 1, first))
         samples, rest = chunk.take(slice(first, fits)), chunk.take(slice(fits, None))
         if len(samples) and samples.index[-1] - self.end == len(samples) - 1:
-            self._settle(samples, 0)
+            self._settle(samples, False, False)
+            self._last = samples.take(slice(-1, None))
         elif len(samples) or len(rest):
             self._settle_with_holes(samples, self._base + self._capacity if len(rest) else None)
         return rest
@@ -154,12 +159,13 @@ class _Grid:
         """Settle rows up to a counter, or the last row, of which no sample came."""
         self._settle_with_holes(self._last.take(slice(0)), min(counter, self._base + self._capacity))
 
-    def _settle(self, samples: Chunk, age: NDArray[np.int64] | int) -> None:
+    def _settle(
+        self, samples: Chunk, is_held: NDArray[np.bool_] | bool, is_lost: NDArray[np.bool_] | bool
+    ) -> None:
         rows = slice(self._length, self._length + len(samples))
         self._x[rows], self._time_s[rows], self._y[rows] = samples.x, samples.time_s, samples.y
-        self._age[rows] = age
+        self._is_held[rows], self._is_lost[rows] = is_held, is_lost
         self._length = rows.stop
-        self._last = samples.take(slice(-1, None)) if isinstance(age, int) else self._last
 
     def _settle_with_holes(self, samples: Chunk, end: int | None) -> None:
         """Settle the rows up to the last sample, or up to the counter `end`, holding what came before."""
@@ -171,7 +177,7 @@ class _Grid:
         lost = age > self._max_fill
         x[lost], y[lost] = np.nan, UNLABELLED
         time_s = known.time_s[source] + age / self._sensor.sampling_rate_hz
-        self._settle(Chunk(index, time_s, x, y), age)
+        self._settle(Chunk(index, time_s, x, y), (age > 0) & ~lost, lost)
         self._last = known.take(slice(-1, None))
 
     def cut(self) -> WindowBatch:
@@ -181,20 +187,21 @@ class _Grid:
         used = slice(0, (n_windows - 1) * hop + window)
         starts = np.arange(n_windows) * hop
         ends = starts + window
-        # Always a copy: the rows are written anew while the batch is kept.
-        x = np.array(sliding_window_view(self._x[used], window, axis=0)[::hop].transpose(0, 2, 1), order="C")
-        y, age, time_s = self._y[used], self._age[used], self._time_s[used]
-        changed = np.diff(y, prepend=y[:1]) != 0
-        filled = _set_between((age > 0) & (age <= self._max_fill), starts, ends)
-        status = self._health.check(x, self._sensor)
-        status[_set_between(age > self._max_fill, starts, ends) > 0] = WindowStatus.MISSING_SAMPLES
-        in_order = bool((np.diff(time_s) >= 0).all())
+        samples = self._x[used]
+        samples.flags.writeable = False
+        y, time_s = self._y[used], self._time_s[used]
+        changed = y[1:] != y[:-1]
+        filled = set_between(self._is_held[used], starts, ends)
+        status = self._health.check(samples, self._sensor)
+        status[set_between(self._is_lost[used], starts, ends) > 0] = WindowStatus.MISSING_SAMPLES
+        in_order = bool((time_s[1:] >= time_s[:-1]).all())
         batch = WindowBatch(
             number=(self._base + starts) // hop,
             start=self._base + starts,
             ready_s=time_s[ends - 1] if in_order else sliding_window_view(time_s, window)[::hop].max(axis=1),
-            x=x,
-            y=np.where(_set_between(changed, starts + 1, ends) == 0, y[starts], UNLABELLED),
+            samples=samples,
+            x=window_views(samples, self._sensor),
+            y=np.where(set_between(changed, starts, ends - 1) == 0, y[starts], UNLABELLED),
             status=status,
             filled=filled,
         )
@@ -203,15 +210,11 @@ class _Grid:
 
     def _go_on(self, n_rows: int) -> None:
         kept = slice(min(n_rows, self._length), self._length)
-        for column in (self._x, self._time_s, self._y, self._age):
-            column[: kept.stop - kept.start] = column[kept].copy()
-        self._base += n_rows
         self._length = kept.stop - kept.start
-
-
-def _set_between(
-    flags: NDArray[np.bool_], starts: NDArray[np.int64], ends: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return how many flags are set from each start to before its end; quick where few are set at all."""
-    places = np.flatnonzero(flags)
-    return np.searchsorted(places, ends) - np.searchsorted(places, starts)
+        for column in (self._time_s, self._y, self._is_held, self._is_lost):
+            column[: self._length] = column[kept].copy()
+        # A batch keeps the rows that it is cut from.
+        rows = self._x[kept]
+        self._x = np.empty_like(self._x)
+        self._x[: self._length] = rows
+        self._base += n_rows

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mexit_edge.bundle import Policy
 from mexit_edge.exits import decide, passes
 from mexit_edge.exits.temporal import UNDECIDED
 from mexit_edge.runtime import Runtime
@@ -35,23 +34,6 @@ class Loop:
         self.way_in = WayIn(runtime)
         self.quick = taking_int8(runtime)
         self.rule = runtime.bundle.manifest.exit_rule()
-        self._others: dict[tuple[int, ...], Runtime] = {}
-
-    def at(self, thresholds: tuple[int, ...] | None) -> Runtime:
-        """Return a runtime that decides by these thresholds, None for those of the bundle."""
-        if thresholds is None:
-            return self.runtime
-        if thresholds not in self._others:
-            bundle = self.runtime.bundle
-            scores = self.rule.scores
-            floats = tuple(score.to_float(one) for score, one in zip(scores, thresholds, strict=False))
-            policy = bundle.manifest.policy or Policy(
-                score=scores[0].name, thresholds=floats, thresholds_int=thresholds
-            )
-            changes = {"thresholds": floats, "thresholds_int": thresholds}
-            changed = bundle.with_manifest(policy=policy.model_copy(update=changes), golden=None)
-            self._others[thresholds] = Runtime(changed, self.runtime.engine)
-        return self._others[thresholds]
 
 
 class BatchDecisions:
@@ -145,14 +127,14 @@ class BatchDecisions:
         else:
             result = loop.quick.infer_batch(self._quantized)
             decided.exit[healthy], decided.label[healthy] = result.exit, result.label
-        for place in self._hits.keys() & self._row_of.keys():
-            decided.put(place, self._interrupted(place, None))
+        for place in self._hits:
+            if self._batch.status[place] == WindowStatus.OK:
+                decided.put(place, self._interrupted(place, None))
         return decided
 
     def _interrupted(self, place: int, thresholds: tuple[int, ...] | None) -> WindowDecision:
-        runtime = self._loop.at(thresholds)
         window = self._loop.way_in.raw(self._batch.x[place : place + 1])[0]
-        return interrupt(runtime, window, self._hits[place], partial(Runtime, runtime.bundle, runtime.engine))
+        return interrupt(self._loop.runtime, window, self._hits[place], thresholds)
 
     def _spread(self, healthy_labels: NDArray[np.int64] | None) -> NDArray[np.int64]:
         """Return (n,) labels of all windows of those of the healthy ones, `UNDECIDED` for the others."""

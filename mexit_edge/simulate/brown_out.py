@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from mexit_edge.runtime import Decision, Runtime
 # damaged, and where.
 _DRAWS = 4
 _DRAWN, _STAGE, _DAMAGED, _PLACE = range(_DRAWS)
+# An hour: what takes longer is no boot. Times are whole nanoseconds, which have to fit into 64 bits.
+MAX_BOOT_MS = 3.6e6
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class BrownOut:
         share: of the windows, drawn; or
         windows: numbers of the windows, in every stream.
         after: number of stages that have run by then, from 1 to one less than there are; None draws one.
-        boot_ms: from the return of the supply until the processor goes on, at active power.
+        boot_ms: from the return of the supply until the processor goes on, at active power; at most
+            `MAX_BOOT_MS`.
         damaged: share of the brown-outs whose store comes back with a byte changed, so that the window has
             to start anew.
         seed: of the draws.
@@ -51,10 +54,10 @@ class BrownOut:
                 "a brown-out needs a `share` above 0 and up to 1, or `windows`, and not both. "
                 f"Received: share {self.share}, windows {self.windows}."
             )
-        if not 0 <= self.damaged <= 1 or not 0 <= self.boot_ms < float("inf") or self.seed < 0:
+        if not 0 <= self.damaged <= 1 or not 0 <= self.boot_ms <= MAX_BOOT_MS or self.seed < 0:
             raise InputError(
-                "`damaged` must be a share from 0 to 1, `boot_ms` finite and at least 0, `seed` at least 0. "
-                f"Received: {self.damaged}, {self.boot_ms}, {self.seed}."
+                f"`damaged` must be a share from 0 to 1, `boot_ms` from 0 to {MAX_BOOT_MS:,.0f}, `seed` at "
+                f"least 0. Received: {self.damaged}, {self.boot_ms}, {self.seed}."
             )
 
     def check_fit(self, n_stages: int) -> None:
@@ -134,30 +137,30 @@ class Interruptions:
 
 
 def interrupt(
-    runtime: Runtime, window: NDArray[Any], interruption: Interruption, restart: Callable[[], Runtime]
+    runtime: Runtime, window: NDArray[Any], interruption: Interruption, thresholds: Sequence[int] | None
 ) -> WindowDecision:
-    """Run a window, lose the supply, and go on with a new runtime from the stored bytes.
+    """Run a window, lose the supply, and go on with a new runtime of the bundle from the stored bytes.
 
     Args:
         runtime: that loses its supply.
         window: (time, channels), as for `Runtime.infer`.
         interruption: when, and whether the store survives.
-        restart: makes the runtime that comes back.
+        thresholds: in force for this window; None for those of the policy.
     """
     after = interruption.after
-    suspended = runtime.suspend(window, after)
+    suspended = runtime.suspend(window, after, thresholds)
     if isinstance(suspended, Decision):
         return WindowDecision(suspended.exit, suspended.label, hit=False, again=0)
     content = runtime.store(suspended)
     if interruption.damaged_at is not None:
         content = _damage(content, interruption.damaged_at)
-    rebooted = restart()
+    rebooted = Runtime(runtime.bundle, runtime.engine)
     try:
         restored = rebooted.restore(content)
     except InputError:  # the store is not whole
-        decision = rebooted.infer(window)
+        decision = rebooted.infer(window, thresholds)
         return WindowDecision(decision.exit, decision.label, hit=True, again=after)
-    decision = rebooted.resume(restored)
+    decision = rebooted.resume(restored, thresholds)
     return WindowDecision(decision.exit, decision.label, hit=True, again=0)
 
 

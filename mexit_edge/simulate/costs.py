@@ -26,7 +26,8 @@ from mexit_edge.estimate import (
     single_exit_cost,
     unknown_operations,
 )
-from mexit_edge.estimate.energy.period import check_battery
+from mexit_edge.estimate.device import Figure
+from mexit_edge.estimate.energy.period import check_battery, energy_at_power
 from mexit_edge.estimate.energy.power import Rest, wake_up_ms
 from mexit_edge.estimate.interval import total
 
@@ -73,16 +74,17 @@ class PlayedEnergy:
 
     Energy is linear in the time that the processor is busy, so the energy of the mean window over the mean
     time from one computed window to the next, times the number of windows, is that of the whole: nothing is
-    lost by the mean. The processor wakes up for every computed window.
+    lost by the mean. The processor wakes up for every computed window; where none was computed, the whole
+    time is one period of rest.
 
     Args:
-        per_window: of the mean period from one computed window to the next.
-        n_windows: number of computed windows.
+        per_window: of the mean period from one computed window to the next, or of the one without any.
+        n_periods: number of these: of the computed windows, or 1.
         battery_days: how long the battery lasts, None where none was given or the energy is unknown.
     """
 
     per_window: PeriodEnergy
-    n_windows: int
+    n_periods: int
     battery_days: Estimate | None
 
     @property
@@ -108,7 +110,7 @@ class PlayedEnergy:
         return self.per_window.estimated_energy_mj_per_hour
 
     def _of_all(self, per_window_uj: Estimate | None) -> Estimate | None:
-        return None if per_window_uj is None else per_window_uj.times(self.n_windows / 1000)
+        return None if per_window_uj is None else per_window_uj.times(self.n_periods / 1000)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,10 +204,12 @@ class DeviceCosts:
         """Return the mean time to compute a window, without waking up.
 
         Args:
-            exit_counts: per exit, windows that left there; at least one.
+            exit_counts: per exit, windows that left there; the mean over none is 0.
             extra: spent by all windows together on top, in ms: on boots, and on stages that were run again.
         """
         n_windows = sum(exit_counts)
+        if not n_windows:
+            return NOTHING
         mean = self.single_exit_ms
         if mean is None:
             mean = self.estimate.expected([count / n_windows for count in exit_counts]).estimated_latency_ms
@@ -216,16 +220,22 @@ class DeviceCosts:
 
         Args:
             mean_latency_ms: of the computed windows.
-            n_windows: number of these, at least one.
-            played_s: how long the streams took.
+            n_windows: number of these; without any, all of the time is rest, and neither the active power nor
+                the time to wake up has to be known.
+            played_s: how long the streams took, above 0.
         """
+        if not n_windows:
+            period = self.supply.period(played_s * 1000)
+            return self._played(energy_at_power(NOTHING, NOTHING, _never_woken(self.board), period), 1)
         busy_ms = mean_latency_ms.value + self.wake_up_ms.value
         # A processor that never rests is busy for all of the played time, up to rounding.
         period = self.supply.period(max(played_s * 1000 / n_windows, busy_ms))
-        energy = energy_over_period(mean_latency_ms, self.board, self.library, period)
+        return self._played(energy_over_period(mean_latency_ms, self.board, self.library, period), n_windows)
+
+    def _played(self, energy: PeriodEnergy, n_periods: int) -> PlayedEnergy:
         mah = self.supply.battery_mah
         days = None if mah is None else battery_life_days(energy, mah, self.supply.battery_v)
-        return PlayedEnergy(energy, n_windows, days)
+        return PlayedEnergy(energy, n_periods, days)
 
     def notes(self) -> tuple[str, ...]:
         """Say what the costs leave out."""
@@ -280,6 +290,13 @@ def device_costs(
         )
     costs = DeviceCosts(estimate, supply)
     return costs, costs.notes()
+
+
+def _never_woken(board: Device) -> Device:
+    """Return the device as it is where no window wakes it up: that takes no time, known or not."""
+    supply = board.supply_v
+    none = Figure(value=0.0, source="no window was computed", date=supply.date, status=supply.status)
+    return board.model_copy(update={"wake_up_ms": none})
 
 
 def _nanoseconds(ms: float) -> int:

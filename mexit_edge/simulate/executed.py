@@ -8,7 +8,6 @@ against it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,14 +21,12 @@ from mexit_edge.simulate.brown_out import Interruptions, WindowDecision, interru
 from mexit_edge.simulate.columns import Columns, Outcome, Reason
 from mexit_edge.simulate.costs import ServiceTimes
 
-Runtimes = Callable[[tuple[int, ...] | None], Runtime]
-
 
 def executed_windows(
     batches: Iterator[WindowBatch],
     *,
     stream: int,
-    runtimes: Runtimes,
+    runtime: Runtime,
     raw: Callable[[NDArray[np.float32]], NDArray[Any]],
     times: ServiceTimes,
     waiting: int,
@@ -43,7 +40,7 @@ def executed_windows(
     Args:
         batches: of one window each.
         stream: number of the stream.
-        runtimes: makes a runtime at given thresholds, None for those of the bundle.
+        runtime: the loop.
         raw: turns windows in the sensor's units into what the runtime takes.
         times: how long windows take.
         waiting: windows that may wait.
@@ -56,7 +53,6 @@ def executed_windows(
         A window and its row.
     """
     state = [0] * (rule.n_state if rule else 0)
-    runtime = runtimes(None)
     finishes: list[int] = []
     last_ready_ns = 0
     for batch in batches:
@@ -72,14 +68,12 @@ def executed_windows(
         elif window is not None and rule is not None and not rule.wants(state):
             outcome = Outcome.SKIPPED
         elif window is not None:
-            if controller is not None:
-                runtime = runtimes(controller.thresholds())
+            thresholds = None if controller is None else controller.thresholds()
             if interruption is None:
-                decision = runtime.infer(window)
+                decision = runtime.infer(window, thresholds)
                 one = WindowDecision(decision.exit, decision.label, hit=False, again=0)
             else:
-                restart = partial(Runtime, runtime.bundle, runtime.engine)
-                one = interrupt(runtime, window, interruption, restart)
+                one = interrupt(runtime, window, interruption, thresholds)
             outcome = Outcome.RESUMED if one.hit else Outcome.DECIDED
             reason = Reason.STARTED_ANEW if one.again else Reason.NONE
         label = UNDECIDED if one is None else one.label

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -135,14 +134,7 @@ class _Player:
         n_exits = len(manifest.exits)
         self.times = ServiceTimes(np.zeros(n_exits + 1, np.int64))
         self.temporal: Chain | None = options.temporal_rule(manifest)
-        self.controller: BudgetController | None = copy.copy(options.controller)
-        if self.controller is not None:
-            self.controller.reset()
-            if len(self.controller.costs) != n_exits:
-                raise InputError(
-                    f"`controller` must have one cost per exit ({n_exits}: {', '.join(manifest.exits)}). "
-                    f"Received: {len(self.controller.costs)} costs."
-                )
+        self.controller: BudgetController | None = options.budget_controller(manifest)
         if options.brown_out is not None:
             options.brown_out.check_fit(n_exits)
 
@@ -163,7 +155,7 @@ class _Player:
             yield from executed_windows(
                 labelled,
                 stream=number,
-                runtimes=loop.at,
+                runtime=loop.runtime,
                 raw=loop.way_in.raw,
                 times=self.times,
                 waiting=options.waiting,

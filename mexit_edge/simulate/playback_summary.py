@@ -68,7 +68,7 @@ class PlaybackSummary:
         latency: of the computed windows; None also where none was computed.
         utilisation: share of the time that the processor would be busy if it took up every window; above 1 it
             cannot keep up.
-        energy: of the whole time; None also where none was computed.
+        energy: of the whole time, rest and sensor alone where none was computed; None also without windows.
         notes: what is left out or extrapolated, and what is wrong.
     """
 
@@ -134,7 +134,13 @@ def summarise(
     if costs is not None:
         utilisation = _utilisation(columns, costs, options, played_s)
         said += _overload(utilisation, costs)
+        if not n_computed:
+            said.append(
+                "No window was computed: there is no latency, and energy is that of rest, and of the sensor "
+                "where its power was given."
+            )
     timed = costs if n_computed else None
+    powered = costs if len(columns) and played_s > 0 else None
     return PlaybackSummary(
         n_windows=len(columns),
         played_s=played_s,
@@ -146,7 +152,7 @@ def summarise(
         mean_macs=float((macs[columns.exit] + macs[columns.again]).sum() / max(len(columns), 1)),
         latency=None if timed is None else _latencies(columns, timed, options),
         utilisation=utilisation,
-        energy=None if timed is None else _energy(columns, timed, options, played_s, counts),
+        energy=None if powered is None else _energy(columns, powered, options, played_s, counts),
         notes=tuple(said),
     )
 

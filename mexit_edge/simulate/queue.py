@@ -21,6 +21,8 @@ from mexit_edge.errors import InputError
 Nanoseconds = NDArray[np.int64]
 
 NEVER_SERVED = -1  # in place of a time
+# Far more spare buffers than a microcontroller has memory for; the queue remembers a time for each.
+MAX_WAITING = 10_000
 _LONG_AGO = -(1 << 62)
 
 
@@ -52,13 +54,13 @@ class Queue:
         free_ns: when the processor is done with all that it took in.
 
     Raises:
-        InputError: `waiting` is negative.
+        InputError: `waiting` is negative or above `MAX_WAITING`.
     """
 
     def __init__(self, waiting: int) -> None:
-        if isinstance(waiting, bool) or not isinstance(waiting, int) or waiting < 0:
+        if isinstance(waiting, bool) or not isinstance(waiting, int) or not 0 <= waiting <= MAX_WAITING:
             raise InputError(
-                f"`waiting` must be a number of windows of at least 0. Received: {waiting!r}. "
+                f"`waiting` must be a number of windows from 0 to {MAX_WAITING:,}. Received: {waiting!r}. "
                 "A device with one spare buffer has 1."
             )
         self.waiting = waiting
