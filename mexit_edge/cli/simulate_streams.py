@@ -151,8 +151,13 @@ class LimitedStream(Stream):
     def __init__(self, stream: Stream, limit_s: float) -> None:
         self._stream = stream
         self._end = int(min(limit_s * stream.sensor.sampling_rate_hz, _LAST_COUNTER))
-        n_samples = None if stream.n_samples is None else min(stream.n_samples, self._end)
-        super().__init__(stream.sensor, stream.name, stream.subject, stream.classes, n_samples)
+        super().__init__(stream.sensor, stream.name, stream.subject, stream.classes)
+
+    @property
+    def n_samples(self) -> int | None:
+        """Where the counter ends: at the limit, where the stream comes so far."""
+        n_samples = self._stream.n_samples
+        return self._n_samples if n_samples is None else min(n_samples, self._end)
 
     def chunks(self, size: int = CHUNK_SAMPLES) -> Iterator[Chunk]:
         """Yield chunks up to the limit; what lies behind it is not read."""
@@ -161,4 +166,5 @@ class LimitedStream(Stream):
             if len(kept):
                 yield kept
             if chunk.index[-1] >= self._end - 1:
+                self._n_samples = self._end
                 return

@@ -86,8 +86,8 @@ def read_first_times(times_s: NDArray[np.float64]) -> FirstTimes:
     """Return what the times of the first rows tell.
 
     The rate is the slope of the line through counters and times, so that samples which are missing count as
-    time and jitter averages out. Times in steps of more than two thirds of a period, such as milliseconds at
-    800 Hz, look like lost samples, and tell none.
+    time and jitter averages out. Times rounded to more than two thirds of a period, such as milliseconds at
+    800 Hz, look like lost samples: there the rate has to be stated.
 
     Args:
         times_s: (m,) in seconds, as they stand in the file.

@@ -136,7 +136,7 @@ class CsvStream(FileStream):
         rows = read_rows(self._head, 2, self._header, self.name)
         assert rows.time_s is not None
         first = read_first_times(rows.time_s)
-        n_steps = len(rows.time_s) - 1
+        n_steps = max(0, len(rows.time_s) - 1)
         if first.equal > _MAX_EQUAL * n_steps:
             raise InputError(
                 f"`{self.time_heading}` of {self.name} must ascend with the samples. Received: {first.equal} "

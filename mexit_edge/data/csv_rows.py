@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from mexit_edge.data.csv_header import Header
 from mexit_edge.errors import InputError
 
+# The difference of two times must not overflow.
+_MAX_TIME_S = 1e300
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -43,11 +46,12 @@ def read_rows(lines: list[str], first: int, header: Header, name: str) -> Rows:
     if header.time is None:
         return Rows(table, None, label, line)
     time_s = table[:, -1] * header.time_unit_s
-    if not np.isfinite(time_s).all():
-        at = line[int(np.argmin(np.isfinite(time_s)))]
+    is_time = np.abs(time_s) <= _MAX_TIME_S
+    if not is_time.all():
+        row = int(np.argmin(is_time))
         raise InputError(
             f"`{header.headings[header.time]}` of {name} must hold a time in every row. "
-            f"Received: none in line {at}."
+            f"Received: {'none' if np.isnan(time_s[row]) else f'{table[row, -1]:g}'} in line {line[row]}."
         )
     return Rows(table[:, :-1], time_s, label, line)
 

@@ -76,13 +76,16 @@ class ResampledStream(Stream):
     """
 
     def __init__(self, stream: Stream, factor: float, kernel: Kernel, sensor: Sensor) -> None:
-        n_samples = stream.n_samples
-        if n_samples:
-            n_samples = floor((n_samples - 1) * factor) + 1
-        super().__init__(sensor, stream.name, stream.subject, stream.classes, n_samples)
+        super().__init__(sensor, stream.name, stream.subject, stream.classes)
         self._stream = stream
         self._factor = factor
         self._kernel = kernel
+
+    @property
+    def n_samples(self) -> int | None:
+        """Where the new counter ends."""
+        n_samples = self._stream.n_samples
+        return floor((n_samples - 1) * self._factor) + 1 if n_samples else n_samples
 
     def chunks(self, size: int = CHUNK_SAMPLES) -> Iterator[Chunk]:
         """Yield the new samples of each old chunk, as far as the kernel can see their surroundings."""

@@ -66,6 +66,9 @@ class Stream(ABC):
         subject: whom it comes from; 0 where nobody says.
         classes: name per class; None where nothing names them.
         n_samples: where the counter ends; None where only the end of the stream tells.
+
+    Attributes:
+        n_samples: the same; a stream that did not know may know once it has been read to its end.
     """
 
     def __init__(
@@ -80,7 +83,12 @@ class Stream(ABC):
         self.name = name
         self.subject = subject
         self.classes = classes
-        self.n_samples = n_samples
+        self._n_samples = n_samples
+
+    @property
+    def n_samples(self) -> int | None:
+        """Where the counter ends, as far as it is known."""
+        return self._n_samples
 
     @abstractmethod
     def chunks(self, size: int = CHUNK_SAMPLES) -> Iterator[Chunk]:
@@ -134,11 +142,14 @@ class ChangedStream(Stream):
     def __init__(
         self, stream: Stream, begin: Callable[[], Callable[[Chunk], Chunk]], sensor: Sensor | None = None
     ) -> None:
-        super().__init__(
-            sensor or stream.sensor, stream.name, stream.subject, stream.classes, stream.n_samples
-        )
+        super().__init__(sensor or stream.sensor, stream.name, stream.subject, stream.classes)
         self._stream = stream
         self._begin = begin
+
+    @property
+    def n_samples(self) -> int | None:
+        """Where the counter ends: changes leave it."""
+        return self._stream.n_samples
 
     def chunks(self, size: int = CHUNK_SAMPLES) -> Iterator[Chunk]:
         """Yield the changed chunks; one that loses all its samples is left out."""

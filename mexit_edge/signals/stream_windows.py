@@ -82,10 +82,16 @@ class StreamWindows:
         self.batch = batch
         self.max_fill = max_fill
         self.health = health or Health()
+        self._grid = _Grid(self)
+
+    @property
+    def end_s(self) -> float:
+        """When the period of the latest sample ends that came, or should have: the time recorded so far."""
+        return self._grid.latest_s + 1 / self.stream.sensor.sampling_rate_hz
 
     def __iter__(self) -> Iterator[WindowBatch]:
         """Yield the batches, in time order; a stream shorter than one window gives none."""
-        grid = _Grid(self)
+        self._grid = grid = _Grid(self)
         # A live stream is read hop by hop where windows are wanted one by one.
         for chunk in self.stream.chunks(min(self.batch * self.stream.sensor.hop, CHUNK_SAMPLES)):
             while len(chunk):
@@ -116,6 +122,8 @@ class _Grid:
         self._is_held, self._is_lost = np.zeros((2, self._capacity), bool)
         # The counter of the first row, and the number of rows that are settled.
         self._base = self._length = 0
+        # When the latest of all samples came, or should have come.
+        self.latest_s = -1 / self._sensor.sampling_rate_hz
         # The last sample before the rows that are not settled yet; before the first of all there is nothing
         # to hold.
         self._last = Chunk(
@@ -165,6 +173,7 @@ class _Grid:
         rows = slice(self._length, self._length + len(samples))
         self._x[rows], self._time_s[rows], self._y[rows] = samples.x, samples.time_s, samples.y
         self._is_held[rows], self._is_lost[rows] = is_held, is_lost
+        self.latest_s = max(self.latest_s, float(samples.time_s.max(initial=self.latest_s)))
         self._length = rows.stop
 
     def _settle_with_holes(self, samples: Chunk, end: int | None) -> None:

@@ -69,16 +69,15 @@ def play(
     played: list[PlayedStream] = []
     for number, given in enumerate(streams):
         stream = _fitting(given, player.loop.runtime.bundle)
-        recorded_s = (stream.n_samples or 0) / stream.sensor.sampling_rate_hz
+        batches = player.cut(stream)
         finished_ns = 0
-        for batch, columns in player.windows(stream, number):
+        for batch, columns in player.windows(batches, number):
             parts.append(columns)
-            recorded_s = max(recorded_s, int(columns.ready_ns.max()) / 1e9)
             finished_ns = max(finished_ns, int(columns.finish_ns.max()))
             if on_batch is not None:
                 on_batch(batch, columns)
-        played_s = max(recorded_s, finished_ns / 1e9)
-        played.append(PlayedStream(stream.name, stream.subject, recorded_s, played_s))
+        played_s = max(batches.end_s, finished_ns / 1e9)
+        played.append(PlayedStream(stream.name, stream.subject, batches.end_s, played_s))
     if not played:
         raise InputError("`streams` must hold at least one stream. Received: none.")
     return Playback(
@@ -138,19 +137,23 @@ class _Player:
         if options.brown_out is not None:
             options.brown_out.check_fit(n_exits)
 
-    def windows(self, stream: Stream, number: int) -> Iterator[tuple[WindowBatch, Columns]]:
+    def cut(self, stream: Stream) -> StreamWindows:
+        """Return the windows of a stream."""
+        return StreamWindows(
+            stream,
+            batch=1 if self.options.executed else self.options.batch,
+            max_fill=self.options.max_fill,
+            health=self.options.health,
+        )
+
+    def windows(self, batches: StreamWindows, number: int) -> Iterator[tuple[WindowBatch, Columns]]:
         """Play one stream, its batches in order."""
         options, loop, manifest = self.options, self.loop, self.loop.runtime.bundle.manifest
         interruptions = None
         if options.brown_out is not None:
             interruptions = Interruptions(options.brown_out, number, len(manifest.exits))
-        batches = StreamWindows(
-            stream,
-            batch=1 if options.executed else options.batch,
-            max_fill=options.max_fill,
-            health=options.health,
-        )
-        labelled = (_with_known_classes(batch, len(manifest.classes), stream.name) for batch in batches)
+        name = batches.stream.name
+        labelled = (_with_known_classes(batch, len(manifest.classes), name) for batch in batches)
         if options.executed:
             yield from executed_windows(
                 labelled,
