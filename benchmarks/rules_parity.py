@@ -129,7 +129,7 @@ class Way:
     Args:
         options: of `play`.
         faults: done to every recording, as text.
-        controlled: whether a controller holds a mean cost, a fifth of the way from the first exit to the last.
+        controlled: whether a controller holds a mean cost, a fifth of the way from first exit to last.
         clock: of the device, as a share of its own.
     """
 

@@ -71,6 +71,7 @@ from mexit_edge.simulate import (
     compare,
     play,
 )
+from mexit_edge.simulate.columns import MOST_PARTS
 from mexit_edge.simulate.way_in import BLOCK, WayIn
 
 ENGINE = "litert-reference"
@@ -821,3 +822,31 @@ def test_the_reference_bundle_plays_as_it_executes() -> None:
     options = PlayOptions(brown_out=BrownOut(share=0.03, boot_ms=20.0))
     played = both_ways(reference, [RecordingStream(part)], options, DEVICE, ENGINE)
     assert played.summary.outcomes["decided"] > 20
+
+
+def test_windows_played_one_by_one_take_no_more_memory_than_their_rows() -> None:
+    parts: list[Columns] = []
+    one = play(policy_bundle(), [RecordingStream(recording(3))], engine=ENGINE).columns
+    for _ in range(3 * MOST_PARTS):
+        Columns.gathered(parts, one)
+        assert len(parts) <= MOST_PARTS
+    assert len(Columns.joined(parts)) == 3 * MOST_PARTS * len(one)
+
+
+def test_what_a_stream_recorded_does_not_hang_on_what_is_known_of_its_length() -> None:
+    class Unknown(RecordingStream):
+        @property
+        def n_samples(self) -> None:
+            return None
+
+    made = recording(9)
+    known, unknown = (
+        play(policy_bundle(), [kind(made)], engine=ENGINE) for kind in (RecordingStream, Unknown)
+    )
+    assert known.streams[0].recorded_s == pytest.approx(len(made.x) / SENSOR.sampling_rate_hz)
+    assert known.streams == unknown.streams
+    # A sensor whose clock is half as fast again gives more samples in the same time.
+    (fast,) = [parse_fault("clock_drift=0.5")(RecordingStream(made))]
+    drifting = play(policy_bundle(), [fast], engine=ENGINE)
+    assert len(drifting) > len(known)
+    assert drifting.streams[0].recorded_s == pytest.approx(known.streams[0].recorded_s, rel=0.02)

@@ -527,7 +527,7 @@ def test_an_interrupt_ends_with_what_was_played_so_far(here, monkeypatch):
     found = json.loads(Path("out/summary.json").read_text(encoding="utf-8"))
     assert found["interrupted"]
     assert [one["windows"] for one in found["streams"]] == [N_WINDOWS, 30]
-    assert found["streams"][0]["recorded_s"] == pytest.approx(((N_WINDOWS - 1) * 16 + 31) / 50)
+    assert found["streams"][0]["recorded_s"] == pytest.approx(((N_WINDOWS - 1) * 16 + 32) / 50)
     whole = facts("walk.csv", "again.csv")
     first = list(csv.DictReader(Path("out/windows.csv").read_text(encoding="utf-8").splitlines()))
     assert len(first) == N_WINDOWS + 30

@@ -85,7 +85,7 @@ def play_recordings(bundle: Bundle, request: SimulateRequest, screen: Console) -
     with _looking_on(request, bundle, recordings, costs, options, screen) as on_batch:
 
         def keep(batch: WindowBatch, columns: Columns) -> None:
-            parts.append(columns)
+            Columns.gathered(parts, columns)
             on_batch(batch, columns)
 
         try:

@@ -105,12 +105,16 @@ class CsvStream(FileStream):
             else:
                 next(lines)
             counters = _Counters(self, self._jitter)
-            line = 2
+            line, end = 2, 0
             while block := list(islice(lines, size)):
                 rows = read_rows(block, line, self._header, self.name)
                 line += len(block)
                 if len(rows.values):
-                    yield self._chunk(rows, *counters.read(rows))
+                    index, time_s = counters.read(rows)
+                    end = int(index[-1]) + 1
+                    yield self._chunk(rows, index, time_s)
+        # Only now it is known, for whoever has lost samples on the way.
+        self._n_samples = end
 
     @property
     def time_heading(self) -> str:

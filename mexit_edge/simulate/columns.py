@@ -44,6 +44,9 @@ class Reason(IntEnum):
         return "" if self is Reason.NONE else self.name.lower().replace("_", " ")
 
 
+# Parts of columns that are kept apart: beyond, the arrays' own heads would outgrow the rows.
+MOST_PARTS = 512
+
 _DTYPES = {
     "stream": np.int32,
     "number": np.int32,
@@ -120,6 +123,13 @@ class Columns:
                 for name, dtype in _DTYPES.items()
             }
         )
+
+    @classmethod
+    def gathered(cls, parts: list[Columns], more: Columns) -> None:
+        """Add columns to a list, and join it when it grows: small parts take far more than their rows."""
+        parts.append(more)
+        if len(parts) >= MOST_PARTS:
+            parts[:] = [cls.joined(parts)]
 
     def __len__(self) -> int:
         """Return the number of windows."""

@@ -72,7 +72,7 @@ def play(
         batches = player.cut(stream)
         finished_ns = 0
         for batch, columns in player.windows(batches, number):
-            parts.append(columns)
+            Columns.gathered(parts, columns)
             finished_ns = max(finished_ns, int(columns.finish_ns.max()))
             if on_batch is not None:
                 on_batch(batch, columns)
