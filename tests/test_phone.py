@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from fixtures_networks import HandModel, bundle_of, hand_whole, synthetic_windows, with_policy
 
 from mexit_edge.bundle import Bundle
-from mexit_edge.bundle.schema import Spec
+from mexit_edge.bundle.spec import Spec
 from mexit_edge.errors import InputError
 from mexit_edge.files import sha256
 from mexit_edge.runtime import Runtime, run_stages

@@ -4,28 +4,30 @@ from mexit_edge.bundle.bundle import Bundle
 from mexit_edge.bundle.card import model_card
 from mexit_edge.bundle.crossings import Crossing, crossings
 from mexit_edge.bundle.golden import Golden
+from mexit_edge.bundle.policy import (
+    Calibration,
+    ControllerSpec,
+    GateSpec,
+    Policy,
+    RiskSpec,
+    SupportSpec,
+    TemperatureSpec,
+    TemporalSpec,
+)
 from mexit_edge.bundle.policy_file import PolicyFile, load_policy, save_policy
 from mexit_edge.bundle.schema import (
     ENGINES,
     SCHEMA_VERSION,
-    Calibration,
-    ControllerSpec,
     ExitQuality,
     FixedPointInput,
-    GateSpec,
     GoldenSpec,
     InputSpec,
     Manifest,
     NormalisationSpec,
-    Policy,
     PolicyQuality,
     Quality,
-    RiskSpec,
     SensorSpec,
     StageSpec,
-    SupportSpec,
-    TemperatureSpec,
-    TemporalSpec,
     TensorSpec,
     Training,
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mexit_edge.bundle.schema import Calibration, Manifest, TemporalSpec
+from mexit_edge.bundle.policy import Calibration, TemporalSpec
+from mexit_edge.bundle.schema import Manifest
 from mexit_edge.exits import NEVER
 
 

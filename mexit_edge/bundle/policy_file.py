@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from mexit_edge.bundle.bundle import MAX_MANIFEST_BYTES, Bundle
-from mexit_edge.bundle.schema import MAX_STAGES, Policy, Sha256, Spec
+from mexit_edge.bundle.policy import Policy
+from mexit_edge.bundle.schema import MAX_STAGES
+from mexit_edge.bundle.spec import Sha256, Spec
 from mexit_edge.errors import InputError, first_violation
 from mexit_edge.files import write_bytes
 

@@ -11,7 +11,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from rich.markup import escape
 from rich.table import Table
 
-from mexit_edge.bundle.schema import FileName, Sha256, Spec
+from mexit_edge.bundle.spec import FileName, Sha256, Spec
 from mexit_edge.cli.inspect_model import macs_and_why_unknown, why_unknown
 from mexit_edge.cli.model_file import read_model
 from mexit_edge.cli.tables import console, print_json

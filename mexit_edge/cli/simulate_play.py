@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,19 +15,18 @@ from mexit_edge.cli.simulate_streams import Recordings, open_recordings
 from mexit_edge.cli.simulate_watch import Watch
 from mexit_edge.errors import InputError
 from mexit_edge.runtime import Runtime, reference_engine
-from mexit_edge.signals import Stream, WindowBatch
+from mexit_edge.signals import WindowBatch
 from mexit_edge.simulate import (
     Columns,
     DeviceCosts,
     Playback,
-    PlayedStream,
     PlayOptions,
     SideBySide,
     compare,
     play,
 )
 from mexit_edge.simulate.costs import device_costs
-from mexit_edge.simulate.play import OnBatch
+from mexit_edge.simulate.play import OnBatch, PlaybackInterrupted
 
 # Long enough for any latency to fit into.
 _LONG_S = 1e9
@@ -78,16 +77,10 @@ def play_recordings(bundle: Bundle, request: SimulateRequest, screen: Console) -
     faults = request.loop.faults()
     recordings = open_recordings(bundle, request.recordings, faults)
     runtime = Runtime(bundle, request.target.engine or reference_engine())
-    costs, notes = device_costs(bundle, board, request.target.stack, options.supply)
+    costs, _ = device_costs(bundle, board, request.target.stack, options.supply)
     _try_energy(costs)
-    parts: list[Columns] = []
-    is_interrupted = False
+    notes: tuple[str, ...] = ()
     with _looking_on(request, bundle, recordings, costs, options, screen) as on_batch:
-
-        def keep(batch: WindowBatch, columns: Columns) -> None:
-            Columns.gathered(parts, columns)
-            on_batch(batch, columns)
-
         try:
             playback = play(
                 runtime,
@@ -95,13 +88,12 @@ def play_recordings(bundle: Bundle, request: SimulateRequest, screen: Console) -
                 device=board,
                 stack=request.target.stack,
                 options=options,
-                on_batch=keep,
+                on_batch=on_batch,
             )
-        except KeyboardInterrupt:
-            if not parts:
-                raise
-            is_interrupted = True
-            playback = _played_so_far(parts, recordings.streams, runtime, costs, options, notes)
+        except PlaybackInterrupted as interruption:
+            playback = interruption.playback
+            last = playback.streams[-1].name
+            notes = (f"Interrupted in {last}: what follows holds for what was played.",)
     if not len(playback):
         sensor = bundle.manifest.sensor
         raise InputError(
@@ -115,8 +107,8 @@ def play_recordings(bundle: Bundle, request: SimulateRequest, screen: Console) -
         source=recordings.source,
         faults=request.loop.fault,
         given=request.conditions(),
-        notes=_notes(recordings, sides),
-        is_interrupted=is_interrupted,
+        notes=(*notes, *_notes(recordings, sides)),
+        is_interrupted=bool(notes),
     )
 
 
@@ -124,39 +116,6 @@ def _try_energy(costs: DeviceCosts | None) -> None:
     """Refuse a supply or a battery that the device cannot have, before hours are played."""
     if costs is not None:
         costs.energy(costs.latencies[-1], 1, _LONG_S)
-
-
-def _played_so_far(
-    parts: Sequence[Columns],
-    streams: Sequence[Stream],
-    runtime: Runtime,
-    costs: DeviceCosts | None,
-    options: PlayOptions,
-    notes: tuple[str, ...],
-) -> Playback:
-    """Return the playback of the windows that were done with when it was interrupted."""
-    columns, manifest = Columns.joined(parts), runtime.bundle.manifest
-    played = []
-    last = int(columns.stream[-1])
-    for number, stream in enumerate(streams[: last + 1]):
-        own = columns.of_stream(number)
-        recorded_s = int(own.ready_ns.max(initial=0)) / 1e9
-        if number < last and stream.n_samples is not None:
-            recorded_s = max(recorded_s, stream.n_samples / stream.sensor.sampling_rate_hz)
-        played_s = max(recorded_s, int(own.finish_ns.max(initial=0)) / 1e9)
-        played.append(PlayedStream(stream.name, stream.subject, recorded_s, played_s))
-    return Playback(
-        columns=columns,
-        streams=tuple(played),
-        name="policy",
-        engine=runtime.engine,
-        classes=manifest.classes,
-        exits=manifest.exits,
-        exit_macs=manifest.cumulative_macs,
-        costs=costs,
-        options=options,
-        notes=(f"Interrupted in {streams[last].name}: what follows holds for what was played.", *notes),
-    )
 
 
 def _notes(recordings: Recordings, sides: SideBySide) -> tuple[str, ...]:

@@ -25,6 +25,18 @@ from mexit_edge.simulate.timeline import Timeline
 OnBatch = Callable[[WindowBatch, Columns], None]
 
 
+class PlaybackInterrupted(KeyboardInterrupt):
+    """`play` was interrupted.
+
+    Attributes:
+        playback: the windows that were done with.
+    """
+
+    def __init__(self, playback: Playback) -> None:
+        super().__init__()
+        self.playback = playback
+
+
 def play(
     bundle: Bundle | str | Path | Runtime,
     streams: Iterable[Stream | Recording],
@@ -58,6 +70,7 @@ def play(
     Raises:
         InputError: no stream, one that is not the bundle's or has a class that it does not have; no such
             device, stack or engine; or options that do not fit the bundle.
+        PlaybackInterrupted: it was interrupted after the first window.
     """
     chosen = options or PlayOptions()
     player = _Player(Loop(_opened(bundle, engine)), chosen)
@@ -67,31 +80,43 @@ def play(
         player.times = costs.service_times(chosen.boot_ms())
     parts: list[Columns] = []
     played: list[PlayedStream] = []
+
+    def so_far() -> Playback:
+        return Playback(
+            columns=Columns.joined(parts),
+            streams=tuple(played),
+            name="policy",
+            engine=player.loop.runtime.engine,
+            classes=manifest.classes,
+            exits=manifest.exits,
+            exit_macs=manifest.cumulative_macs,
+            costs=costs,
+            options=chosen,
+            notes=notes,
+        )
+
     for number, given in enumerate(streams):
         stream = _fitting(given, player.loop.runtime.bundle)
         batches = player.cut(stream)
-        finished_ns = 0
-        for batch, columns in player.windows(batches, number):
-            Columns.gathered(parts, columns)
-            finished_ns = max(finished_ns, int(columns.finish_ns.max()))
-            if on_batch is not None:
-                on_batch(batch, columns)
-        played_s = max(batches.end_s, finished_ns / 1e9)
+        ready_s = finished_s = 0.0
+        try:
+            for batch, columns in player.windows(batches, number):
+                Columns.gathered(parts, columns)
+                ready_s = max(ready_s, float(batch.ready_s.max()))
+                finished_s = max(finished_s, int(columns.finish_ns.max()) / 1e9)
+                if on_batch is not None:
+                    on_batch(batch, columns)
+        except KeyboardInterrupt as error:
+            if not parts:
+                raise
+            # Samples behind the last window have been read, and not been played.
+            played.append(PlayedStream(stream.name, stream.subject, ready_s, max(ready_s, finished_s)))
+            raise PlaybackInterrupted(so_far()) from error
+        played_s = max(batches.end_s, finished_s)
         played.append(PlayedStream(stream.name, stream.subject, batches.end_s, played_s))
     if not played:
         raise InputError("`streams` must hold at least one stream. Received: none.")
-    return Playback(
-        columns=Columns.joined(parts),
-        streams=tuple(played),
-        name="policy",
-        engine=player.loop.runtime.engine,
-        classes=manifest.classes,
-        exits=manifest.exits,
-        exit_macs=manifest.cumulative_macs,
-        costs=costs,
-        options=chosen,
-        notes=notes,
-    )
+    return so_far()
 
 
 def _opened(bundle: Bundle | str | Path | Runtime, engine: str | None) -> Runtime:
