@@ -41,6 +41,11 @@ class SensorSpec(Spec):
     rigid_bodies: tuple[tuple[int, ...], ...] = ()
     units_per_count: tuple[Positive, ...] | None = None
 
+    @property
+    def hop_ms(self) -> float:
+        """Time from one window to the next."""
+        return 1e3 * self.hop / self.sampling_rate_hz
+
     def to_sensor(self) -> Sensor:
         """Return the sensor that this describes."""
         return Sensor(**self.model_dump())

@@ -44,6 +44,21 @@ def read_arrays(path: Path, suffixes: tuple[str, ...] = (ARRAYS,)) -> dict[str, 
         ) from error
 
 
+def read_labelled(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of `--windows` by name, x and y among them.
+
+    Raises:
+        InputError: one of them is missing, or as for `read_arrays`.
+    """
+    arrays = read_arrays(path)
+    if not {"x", "y"} <= set(arrays):
+        raise InputError(
+            "`--windows` must hold the arrays x and y, and subject where it is known. "
+            f"Received: {', '.join(arrays) or 'none'}."
+        )
+    return arrays
+
+
 def _unpacked_bytes(path: Path) -> int:
     with zipfile.ZipFile(path) as archive:
         return sum(entry.file_size for entry in archive.infolist())

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from mexit_edge.bundle import Bundle, save_policy
-from mexit_edge.cli.array_files import read_arrays
+from mexit_edge.cli.array_files import read_labelled
 from mexit_edge.cli.calibrate_request import CalibrateRequest, in_option_words
 from mexit_edge.cli.calibrate_tables import calibration_facts, print_calibration
 from mexit_edge.cli.estimate_request import read_device
@@ -87,12 +87,7 @@ def calibration_windows(bundle: Bundle, request: CalibrateRequest) -> Windows:
         raise InputError(
             "`--data` and `--windows` must not be given together. Received: both. Leave one out."
         )
-    arrays = read_arrays(request.windows)
-    if not {"x", "y"} <= set(arrays):
-        raise InputError(
-            "`--windows` must hold the arrays x and y, and subject where it is known. "
-            f"Received: {', '.join(arrays) or 'none'}."
-        )
+    arrays = read_labelled(request.windows)
     sensor = bundle.manifest.sensor.to_sensor()
     x = arrays["x"]
     if x.dtype == np.int16 and sensor.units_per_count is not None:

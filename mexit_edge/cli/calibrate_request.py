@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mexit_edge.bundle import TemporalSpec
+from mexit_edge.cli.option_words import with_option_names
 from mexit_edge.cli.settings import parse_options
 from mexit_edge.errors import InputError
 from mexit_edge.exits import Chain, make_temporal
@@ -25,11 +26,16 @@ from mexit_edge.simulate import (
     Scoring,
 )
 
-# Arguments of the library that are options here, under the same name.
-OPTIONS = (
+_SAME_NAMES = (
     *("max_drop", "floor", "budget", "ratio", "eps", "thresholds", "method", "loss", "delta", "unit"),
     *("score", "off", "cost", "device", "online_budget"),
 )
+# What the arguments of the library are called on the command line.
+OPTIONS = {
+    **{name: f"--{name.replace('_', '-')}" for name in _SAME_NAMES},
+    "horizon": "--online-horizon",
+    "cost='macs'": "--cost macs",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +179,4 @@ def parse_temporal(text: str) -> TemporalSpec:
 
 def in_option_words(text: str) -> str:
     """Return what the library says in the words of the command line."""
-    for argument in OPTIONS:
-        text = text.replace(f"`{argument}`", f"`--{argument.replace('_', '-')}`")
-    return text.replace("`horizon`", "`--online-horizon`").replace("`cost='macs'`", "`--cost macs`")
+    return with_option_names(text, OPTIONS)

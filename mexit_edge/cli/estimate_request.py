@@ -11,6 +11,7 @@ from typing import get_args
 from mexit_edge.bundle import Bundle
 from mexit_edge.cli.inspect_model import SUFFIX as TFLITE_SUFFIX
 from mexit_edge.cli.model_file import read_model
+from mexit_edge.cli.option_words import with_option_names
 from mexit_edge.errors import InputError, unknown_name
 from mexit_edge.estimate import (
     BundleEstimate,
@@ -49,9 +50,7 @@ OPTIONS = {
 
 def in_option_words(text: str) -> str:
     """Return what the library says in the words of the command line."""
-    for argument, option in OPTIONS.items():
-        text = text.replace(f"`{argument}`", f"`{option}`")
-    return text
+    return with_option_names(text, OPTIONS)
 
 
 def in_options(error: InputError) -> InputError:
@@ -93,10 +92,7 @@ class Subject:
     @property
     def sensor_period_ms(self) -> float | None:
         """How often the bundle's sensor has a new window; None for a model."""
-        if isinstance(self.whole, bytes):
-            return None
-        sensor = self.whole.manifest.sensor
-        return 1e3 * sensor.hop / sensor.sampling_rate_hz
+        return None if isinstance(self.whole, bytes) else self.whole.manifest.sensor.hop_ms
 
     @property
     def contents(self) -> tuple[bytes, ...]:

@@ -124,7 +124,7 @@ def _write(played: Played, request: SimulateRequest) -> list[Path]:
             _write_windows(played, fresh)
     if output.figure is not None:
         kind = output.figure.suffix.lower().removeprefix(".")
-        hop_s = sensor.hop / sensor.sampling_rate_hz
+        hop_s = sensor.hop_ms / 1e3
         with written_whole(output.figure, overwrite=output.overwrite) as fresh:
             fresh.write_bytes(exits_picture(played.playback, hop_s, "svg" if kind == "svg" else "png"))
     return [one for one in (output.out, output.page, output.csv, output.figure) if one is not None]

@@ -8,6 +8,7 @@ from pathlib import Path
 from mexit_edge.bundle import Bundle
 from mexit_edge.cli.calibrate_request import parse_temporal
 from mexit_edge.cli.estimate_request import FIGURE_SUFFIXES, EnergyRequest, Subject, read_device
+from mexit_edge.cli.option_words import with_option_names
 from mexit_edge.cli.settings import refuse_not_positive
 from mexit_edge.cli.simulate_faults import health_of, parse_brown_out
 from mexit_edge.data.csv_file import STANDARD_INPUT
@@ -40,9 +41,7 @@ _OPTIONS = {
 
 def in_option_words(text: str) -> str:
     """Return what the library says in the words of the command line."""
-    for argument, option in _OPTIONS.items():
-        text = text.replace(f"`{argument}`", f"`{option}`")
-    return text
+    return with_option_names(text, _OPTIONS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,8 +80,7 @@ def _quality_lines(playback: Playback) -> list[str]:
 
 
 def _latency_table(played: Played) -> Table:
-    summary, sensor = played.playback.summary, played.bundle.manifest.sensor
-    hop_ms = 1e3 * sensor.hop / sensor.sampling_rate_hz
+    summary, hop_ms = played.playback.summary, played.bundle.manifest.sensor.hop_ms
     title = f"Estimated: from a window's last sample to its decision, one window every {hop_ms:,.4g} ms"
     table = plain(title, "", ("value \\[low, high]",))
     # With a device a latency is not unknown: nothing was computed.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mexit_edge.cli.array_files import read_arrays
+from mexit_edge.cli.array_files import read_labelled
 from mexit_edge.cli.settings import RunSettings
 from mexit_edge.data import dataset, load, split_by_subject
 from mexit_edge.errors import InputError
@@ -115,12 +115,7 @@ def _of_data_set(source: WindowsSource, provenance: Any, known: tuple[int, ...])
 
 
 def _of_file(model: Any, path: Path, known: tuple[int, ...]) -> tuple[Windows, str]:
-    arrays = read_arrays(path)
-    if not {"x", "y"} <= set(arrays):
-        raise InputError(
-            "`--windows` must hold the arrays x and y, and subject where it is known. "
-            f"Received: {', '.join(arrays) or 'none'}."
-        )
+    arrays = read_labelled(path)
     outputs = getattr(model, "network", model).outputs
     windows = Windows.from_arrays(
         arrays["x"],

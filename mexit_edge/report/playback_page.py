@@ -56,7 +56,7 @@ def render_playback_page(
         MissingExtraError: jinja2 or matplotlib is not installed.
     """
     playback = sides.policy
-    hop_s = manifest.sensor.hop / manifest.sensor.sampling_rate_hz
+    hop_s = manifest.sensor.hop_ms / 1e3
     return str(
         load_template(TEMPLATE).render(
             name=manifest.name,

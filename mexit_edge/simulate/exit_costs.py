@@ -18,7 +18,7 @@ from mexit_edge.estimate import (
 )
 
 COSTS = ("macs", "latency_ms", "energy_uj", "energy_mj_per_day")
-_MS_PER_DAY = 86_400_000
+MS_PER_DAY = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,12 @@ def exit_costs(
     return ExitCosts(known, f"estimated_{kind} on {estimate.device}")
 
 
-def sensor_period_ms(bundle: Bundle) -> float:
-    """Return the time from one window of a bundle's sensor to the next."""
-    sensor = bundle.manifest.sensor
-    return 1e3 * sensor.hop / sensor.sampling_rate_hz
-
-
 def _energies_of_a_day(
     bundle: Bundle, estimate: BundleEstimate, period: Period | None
 ) -> list[Estimate | None]:
     """Return the energy in mJ of a day on which every window leaves at each exit."""
-    repeated = period or Period(sensor_period_ms(bundle))
-    per_day = _MS_PER_DAY / repeated.period_ms
+    repeated = period or Period(bundle.manifest.sensor.hop_ms)
+    per_day = MS_PER_DAY / repeated.period_ms
     totals = [
         None
         if exit_.estimated_latency_ms is None

@@ -25,11 +25,10 @@ from mexit_edge.exits import (
     threshold_family,
     threshold_levels,
 )
-from mexit_edge.simulate.exit_costs import ExitCosts
+from mexit_edge.simulate.exit_costs import MS_PER_DAY, ExitCosts
 from mexit_edge.simulate.goals import BudgetedShares, Floor, Given, Goal, LeastCost, OnlineBudget, Risk
 from mexit_edge.simulate.scored import Judged, Scored
 
-SECONDS_PER_DAY = 86_400
 MOST_DEBT = 1 << 30
 # Of the cheapest exit's cost: rounding it is then an error of .5 % at most, a tenth of the usual tolerance.
 LEAST_STEPS = 100
@@ -128,8 +127,7 @@ def make_controller(
     manifest: Manifest, scored: Scored, costs: ExitCosts, online: OnlineBudget
 ) -> ControllerSpec:
     """Return a controller whose costs are whole numbers as fine as 32 bits of debt allow."""
-    per_window_s = manifest.sensor.hop / manifest.sensor.sampling_rate_hz
-    horizon = round(SECONDS_PER_DAY / per_window_s) if online.horizon is None else online.horizon
+    horizon = round(MS_PER_DAY / manifest.sensor.hop_ms) if online.horizon is None else online.horizon
     n_early = len(manifest.stages) - 1
     if not scored.of_exit:
         raise InputError(

@@ -10,41 +10,25 @@ from typing import ClassVar
 import numpy as np
 
 from mexit_edge.exits.scores.base import Exits, Integers, Logits, Score
-from mexit_edge.exits.scores.softmax import Q15, ExpTable
+from mexit_edge.exits.scores.softmax import Q15, ProbabilityScore
 
 # Of the largest factor that brings logits to their common scale: 64 exits of 255 steps each fit int32.
 LARGEST_FACTOR_BITS = 15
 RATE_BITS = 8
 
 
-class Ensemble(Score):
+class Ensemble(ProbabilityScore):
     """max_c of the mean of p_1 ... p_e in Q15; the class is the one with the largest mean.
 
     State: sum of probabilities per class in Q15, and the number of exits summed.
     """
 
     name = "ensemble"
-    highest = Q15
-
-    def __init__(self, exits: Exits, place: int, options: Mapping[str, float]) -> None:
-        """Make the table of this exit."""
-        super().__init__(exits, place, options)
-        self.exp = ExpTable(self.scale)
 
     @property
     def n_state(self) -> int:
         """See `Score.n_state`."""
         return self.n_classes + 1
-
-    @property
-    def unit(self) -> float:
-        """One step of Q15."""
-        return 1 / Q15
-
-    @property
-    def tables(self) -> dict[str, tuple[int, ...]]:
-        """See `Score.tables`."""
-        return {"exp_table": self.exp.values}
 
     def batch(self, logits: Logits, state: Integers) -> tuple[Integers, Integers]:
         """See `Score.batch`."""

@@ -12,7 +12,7 @@ from math import ceil, exp, log
 
 import numpy as np
 
-from mexit_edge.exits.scores.base import Exits, Integers, Logits, Memoryless
+from mexit_edge.exits.scores.base import Exits, Integers, Logits, Memoryless, Score
 
 Q15 = 1 << 15
 LN2_Q15 = round(log(2) * Q15)
@@ -66,8 +66,8 @@ class ExpTable:
         return [self.values[first - logit] for logit in logits]
 
 
-class SoftmaxScore(Memoryless):
-    """Shared by the scores on probabilities: one exit's table."""
+class ProbabilityScore(Score):
+    """Shared by the scores in Q15 on probabilities: one exit's table."""
 
     highest = Q15
 
@@ -85,6 +85,10 @@ class SoftmaxScore(Memoryless):
     def tables(self) -> dict[str, tuple[int, ...]]:
         """See `Score.tables`."""
         return {"exp_table": self.exp.values}
+
+
+class SoftmaxScore(ProbabilityScore, Memoryless):
+    """Shared by the scores on one exit's probabilities."""
 
 
 class MaxProb(SoftmaxScore):
