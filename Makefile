@@ -17,7 +17,7 @@ help:
 $(VENV)/installed: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --quiet --editable ".[train,data,report,tflm,compress,ethos-u,dev]"
+	$(BIN)/python -m pip install --quiet --quiet --editable ".[all,dev]"
 	touch $@
 
 # A second environment with the base install alone: no TensorFlow.

@@ -26,7 +26,7 @@ import numpy as np
 
 from mexit_edge.bundle import Bundle
 from mexit_edge.cli.app import app
-from mexit_edge.cli.array_files import read_arrays
+from mexit_edge.data.windows_file import read_arrays
 from mexit_edge.cli.keras_file import load_saved
 from mexit_edge.cli.training_windows import WindowsSource, training_windows
 from mexit_edge.compress import Quantization

@@ -452,10 +452,10 @@ def test_a_perturbation_keeps_shape_type_and_original_and_follows_the_generator(
     assert np.abs((one - x)[0] - (one - x)[1]).max() > 0.001
 
 
-def test_severity_zero_is_the_identity(phone):
+def test_strength_zero_is_the_identity(phone):
     x = noise(phone)
     perturbed = apply_perturbations(
-        x, phone, inertial_perturbations((1.0,) * 7, severity=0), np.random.default_rng(0)
+        x, phone, inertial_perturbations((1.0,) * 7, strength=0), np.random.default_rng(0)
     )
     np.testing.assert_array_equal(perturbed, x)
 

@@ -110,7 +110,7 @@ def test_only_a_run_can_overwrite() -> None:
     assert mexit("train", "--overwrite").exit_code == 2
 
 
-@pytest.mark.parametrize(("patience", "eligible"), [(None, training.LAST_SHARE), (3, 1.0)])
+@pytest.mark.parametrize(("patience", "eligible"), [(None, recipe.LAST_SHARE), (3, 1.0)])
 def test_with_patience_every_epoch_may_be_the_best(
     monkeypatch: pytest.MonkeyPatch, patience: int | None, eligible: float
 ) -> None:

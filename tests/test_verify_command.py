@@ -264,6 +264,6 @@ def test_a_file_that_asks_for_too_much_memory_is_refused(here, monkeypatch):
     with pytest.raises(InputError, match=r"`--windows` must be a .npy or .npz of numbers"):
         read_windows(Path("huge.npy"))
     np.savez_compressed("zeros.npz", np.zeros((64, 32, 3)))
-    monkeypatch.setattr("mexit_edge.cli.array_files.MAX_WINDOWS_BYTES", 10_000)
+    monkeypatch.setattr("mexit_edge.data.windows_file.MAX_WINDOWS_BYTES", 10_000)
     with pytest.raises(InputError, match=r"must be at most 10000 bytes. Received: 49"):
         read_windows(Path("zeros.npz"))

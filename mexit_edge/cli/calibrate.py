@@ -9,13 +9,13 @@ from typing import Literal
 import numpy as np
 
 from mexit_edge.bundle import Bundle, save_policy
-from mexit_edge.cli.array_files import read_labelled
 from mexit_edge.cli.calibrate_request import CalibrateRequest, in_option_words
 from mexit_edge.cli.calibrate_tables import calibration_facts, print_calibration
 from mexit_edge.cli.estimate_request import read_device
 from mexit_edge.cli.progress import JobProgress
 from mexit_edge.cli.tables import console, print_json
 from mexit_edge.data import dataset, load, split_by_subject
+from mexit_edge.data.windows_file import read_labelled
 from mexit_edge.errors import InputError
 from mexit_edge.exits import NEVER, BudgetedPoint, score_kind
 from mexit_edge.files import free_name, refuse_existing, refuse_unwritable, write_bytes

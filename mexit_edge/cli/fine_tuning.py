@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mexit_edge.cli.progress import EpochLines
-from mexit_edge.cli.settings import STEPS_PER_EXECUTION, TrainSettings
+from mexit_edge.cli.settings import TrainSettings
 from mexit_edge.cli.training import Trained, epoch_callback, epoch_rows
 from mexit_edge.data import HeldOutTest, Split
 from mexit_edge.files import write_bytes, written_whole
@@ -100,7 +100,7 @@ def fake_quantized(
     import keras
 
     from mexit_edge.compress.quantize_aware import quantize_aware
-    from mexit_edge.regimes import adamw_cosine
+    from mexit_edge.regimes.recipe import STEPS_PER_EXECUTION, adamw_cosine
 
     # Set anew here, so that it does not depend on whether the training before was interrupted.
     keras.utils.set_random_seed(seed)

@@ -16,8 +16,6 @@ BUNDLES, RUNS = Path("tflite_models"), Path("runs")
 EPOCHS, BATCH_SIZE = 30, 64
 # A quarter of the windows, in batches of a quarter, so that an epoch has as many steps.
 QUICK_EPOCHS, QUICK_BATCH_SIZE, QUICK_STRIDE = 8, 16, 4
-# Steps per call into TensorFlow: Python between the steps costs as much as a small step itself.
-STEPS_PER_EXECUTION = 17
 # That of `regimes.recipe`, which would load TensorFlow; a test holds the two equal.
 LEARNING_RATE = 2e-3
 # That of `runtime.engine_parity`, which would load NumPy; a test holds the two equal.

@@ -12,7 +12,6 @@ import numpy as np
 from mexit_edge.cli.progress import EpochLines, JobProgress
 from mexit_edge.cli.settings import (
     QUICK_STRIDE,
-    STEPS_PER_EXECUTION,
     TrainSettings,
     refuse_not_positive,
 )
@@ -20,11 +19,7 @@ from mexit_edge.data import HeldOutTest, Split, dataset, hold_out_test, load, sp
 from mexit_edge.errors import InputError, MissingExtraError
 from mexit_edge.exits import balanced_accuracy
 from mexit_edge.runtime import CaughtStderr
-from mexit_edge.signals import Normalisation, Windows
-
-# Of the epochs, among which the best one on validation subjects is chosen, unless `--patience` may end the
-# training before they are reached.
-LAST_SHARE = 0.1
+from mexit_edge.signals import Windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +69,7 @@ def check_train_settings(settings: TrainSettings, modules: dict[str, str]) -> No
         InputError: names the option, what was expected and what came.
         MissingExtraError: something is not installed.
     """
-    for module, extra in modules.items():
-        if find_spec(module) is None:
-            raise MissingExtraError(module, extra)
+    require_modules(modules)
     dataset(settings.data)
     refuse_not_positive({"learning-rate": settings.learning_rate, "clip-norm": settings.clip_norm})
     if not 0 < settings.qat_share <= 1:
@@ -88,6 +81,20 @@ def check_train_settings(settings: TrainSettings, modules: dict[str, str]) -> No
             "`--patience` must be left out with `--cross-fit`, which chooses the epochs itself. "
             f"Received: {settings.patience}."
         )
+
+
+def require_modules(modules: dict[str, str]) -> None:
+    """Refuse to begin where something is missing that the job imports later.
+
+    Args:
+        modules: module -> extra.
+
+    Raises:
+        MissingExtraError: something is not installed.
+    """
+    for module, extra in modules.items():
+        if find_spec(module) is None:
+            raise MissingExtraError(module, extra)
 
 
 def checked_sets(settings: TrainSettings, progress: JobProgress) -> Split | HeldOutTest:
@@ -181,16 +188,12 @@ def _trained(
 ) -> Trained:
     """Return the float network; where an interrupted fine-tuning has left it in the folder, that one."""
     from mexit_edge.cli.fine_tuning import kept_float
-    from mexit_edge.regimes import MultiExitEarlyStopping, StopAfterEpoch
+    from mexit_edge.regimes import StopAfterEpoch
 
     kept = None if folder is None else kept_float(folder)
     if kept is not None:
         return replace(kept, out_of_fold=out_of_fold)
-    last: Any = (
-        MultiExitEarlyStopping(settings.patience, last_share=LAST_SHARE if settings.patience is None else 1.0)
-        if out_of_fold is None
-        else StopAfterEpoch(out_of_fold.epochs)
-    )
+    last: Any = _recipe(settings).best_epoch() if out_of_fold is None else StopAfterEpoch(out_of_fold.epochs)
     fitted = model.fit(
         sets.train,
         validation_data=sets.validation if isinstance(sets, Split) else None,
@@ -216,28 +219,25 @@ def epoch_rows(fitted: Any) -> list[dict[str, float]]:
 
 def build_model(settings: TrainSettings, windows: Windows) -> Any:
     """Return a new `MultiExitModel`, compiled for these training windows."""
-    import keras
-
-    from mexit_edge.models import build
-    from mexit_edge.regimes import MultiExitModel, adamw_cosine, make_regime
-
-    keras.utils.set_random_seed(settings.seed)
     with CaughtStderr():
-        network = build(settings.backbone, windows.sensor, windows.n_classes, preset=settings.preset)
-    regime = make_regime(settings.regime, **settings.options)
-    model = MultiExitModel(network, regime, normalisation=Normalisation.fit(windows), seed=settings.seed)
-    model.provenance = model.provenance.model_copy(
-        update={"backbone": settings.backbone, "preset": settings.preset}
+        return _recipe(settings).model(windows)
+
+
+def _recipe(settings: TrainSettings) -> Any:
+    from mexit_edge.regimes import Recipe
+
+    return Recipe(
+        backbone=settings.backbone,
+        preset=settings.preset,
+        regime=settings.regime,
+        options=settings.options,
+        epochs=settings.n_epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        clip_norm=settings.clip_norm,
+        patience=settings.patience,
+        seed=settings.seed,
     )
-    optimizer = adamw_cosine(
-        len(windows),
-        settings.n_epochs,
-        settings.batch_size,
-        settings.learning_rate,
-        settings.clip_norm,
-    )
-    model.compile(optimizer, steps_per_execution=STEPS_PER_EXECUTION)
-    return model
 
 
 def float_exits(model: Any, windows: Windows) -> list[dict[str, Any]]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mexit_edge.cli.array_files import read_labelled
 from mexit_edge.cli.settings import RunSettings
 from mexit_edge.data import dataset, load, split_by_subject
+from mexit_edge.data.windows_file import read_labelled
 from mexit_edge.errors import InputError
 from mexit_edge.signals import Windows
 

@@ -14,10 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from mexit_edge.bundle import Bundle
-from mexit_edge.cli.array_files import ARRAY, ARRAYS, read_arrays
 from mexit_edge.cli.golden import GoldenCheck, check_golden, print_golden, refuse_wrong_golden
 from mexit_edge.cli.tables import console, print_json
 from mexit_edge.data import dataset, load, split_by_subject
+from mexit_edge.data.windows_file import ARRAY, ARRAYS, read_arrays
 from mexit_edge.errors import InputError, RunError, unknown_name
 from mexit_edge.runtime import (
     EngineParity,

@@ -50,7 +50,7 @@ from mexit_edge.estimate.results import (
     ModelEstimate,
     StageEstimate,
 )
-from mexit_edge.estimate.single_exit import single_exit_cost, single_exit_operations
+from mexit_edge.estimate.single_exit import single_exit_cost, single_exit_macs, single_exit_operations
 
 __all__ = [
     "BATTERY_NOTE",
@@ -101,6 +101,7 @@ __all__ = [
     "plan_activations",
     "plan_memory",
     "single_exit_cost",
+    "single_exit_macs",
     "single_exit_operations",
     "total_live_macs",
     "total_macs",

@@ -48,6 +48,15 @@ def single_exit_cost(
     )
 
 
+def single_exit_macs(bundle: Bundle) -> int | None:
+    """Return the multiply-accumulates of one such run; None where an operator is unknown.
+
+    Raises:
+        InputError: as for `operations`.
+    """
+    return known_sum(cost.macs for cost in single_exit_operations(bundle))
+
+
 def single_exit_operations(bundle: Bundle) -> tuple[OperationCost, ...]:
     """Return the operators that the final logits need, in order of execution.
 

@@ -48,17 +48,24 @@ def build(
         InputError: no such backbone, preset or option, fewer than two classes, or an option that is no size
             of its kind.
     """
-    check_preset(backbone, preset)
+    check_backbone(backbone, preset, options)
     check_n_classes(n_classes)
-    builder = BACKBONES[backbone]
-    known = [
-        name for name, one in inspect.signature(builder).parameters.items() if one.kind is one.KEYWORD_ONLY
-    ]
+    return BACKBONES[backbone](sensor, n_classes, **{**PRESETS[backbone][preset], **options})
+
+
+def check_backbone(backbone: str, preset: str, options: dict[str, Any]) -> None:
+    """Refuse what `build` cannot build, whatever the sensor.
+
+    Raises:
+        InputError: no such backbone, preset or option, or an option that is no size of its kind.
+    """
+    check_preset(backbone, preset)
+    parameters = inspect.signature(BACKBONES[backbone]).parameters
+    known = [name for name, one in parameters.items() if one.kind is one.KEYWORD_ONLY]
     for name in options:
         if name not in known:
             raise unknown_name("options", name, known)
     check_options(backbone, options)
-    return builder(sensor, n_classes, **{**PRESETS[backbone][preset], **options})
 
 
 def check_preset(backbone: str, preset: str) -> None:

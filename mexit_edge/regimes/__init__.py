@@ -14,7 +14,7 @@ from mexit_edge.regimes.mixed import Mixed
 from mexit_edge.regimes.model import MultiExitModel
 from mexit_edge.regimes.one_two_three import OneTwoThree
 from mexit_edge.regimes.phases import Phase
-from mexit_edge.regimes.recipe import adamw_cosine
+from mexit_edge.regimes.recipe import Recipe, adamw_cosine
 from mexit_edge.regimes.regime import REGIMES, Regime, make_regime
 from mexit_edge.regimes.two_three import TwoThree
 from mexit_edge.regimes.weighted import Weighted
@@ -35,6 +35,7 @@ __all__ = [
     "OutOfFold",
     "Phase",
     "PhaseCost",
+    "Recipe",
     "Regime",
     "StopAfterEpoch",
     "TwoThree",

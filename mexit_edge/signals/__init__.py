@@ -12,6 +12,7 @@ from mexit_edge.signals.perturbations import (
     Speed,
     apply_perturbations,
     inertial_perturbations,
+    severity_strength,
 )
 from mexit_edge.signals.recording import Recording
 from mexit_edge.signals.sensor import Sensor
@@ -47,4 +48,5 @@ __all__ = [
     "inertial_perturbations",
     "make_fault",
     "parse_fault",
+    "severity_strength",
 ]

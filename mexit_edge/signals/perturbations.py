@@ -3,7 +3,7 @@
 Each perturbation is a small object that is called with a batch and a generator; strengths are those of the
 data augmentation study for wearables by Um et al., ICMI 2017 (arXiv 1706.00527), as far as that states any.
 All act on windows in the sensor's own units, before normalisation, so that a rotation turns all axes of a
-device alike. Severity multiplies a strength; 1 is the strength for training.
+device alike. A strength of 1 is that for training; severities 0 to 5 are those of robustness curves.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from mexit_edge.signals.sensor import Sensor
 
 Batch = NDArray[np.float32]
+
+# What severities 0 to 5 multiply the standard strength by.
+SEVERITY_STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 
 
 class Perturbation(Protocol):
@@ -96,19 +99,24 @@ class Jitter:
         return x + rng.standard_normal(x.shape, dtype=np.float32) * deviation
 
 
-def inertial_perturbations(scale: Sequence[float], severity: float = 1.0) -> tuple[Perturbation, ...]:
+def inertial_perturbations(scale: Sequence[float], strength: float = 1.0) -> tuple[Perturbation, ...]:
     """Return the standard perturbations for accelerometers and gyroscopes, in the order of application.
 
     Args:
         scale: standard deviation per channel's triad (`Normalisation.scale`).
-        severity: multiplies every strength; 0 leaves windows as they are.
+        strength: multiplies every strength, at most 4; 0 leaves windows as they are.
     """
     return (
-        Rotation(0.35 * severity),
-        ChannelScale(0.1 * severity),
-        Speed(1 - 0.2 * severity, 1 + 0.25 * severity),
-        Jitter(0.05 * severity, tuple(scale)),
+        Rotation(0.35 * strength),
+        ChannelScale(0.1 * strength),
+        Speed(1 - 0.2 * strength, 1 + 0.25 * strength),
+        Jitter(0.05 * strength, tuple(scale)),
     )
+
+
+def severity_strength(severity: float) -> float:
+    """Return what a severity from 0 to 5 multiplies the standard strength by: 0, .5, 1, 1.5, 2, 3."""
+    return float(np.interp(severity, range(len(SEVERITY_STRENGTHS)), SEVERITY_STRENGTHS))
 
 
 def apply_perturbations(

@@ -1,0 +1,250 @@
+"""Do one run of a sweep: train, quantize, cut, and keep what every exit says of the judged windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mexit_edge.benchmark.record import RunRecord
+from mexit_edge.benchmark.sweep import OUT_OF_FOLD, Protocol, Run
+from mexit_edge.bundle import Bundle
+from mexit_edge.compress import export
+from mexit_edge.data import HeldOutTest, Split, dataset, hold_out_test, load, split_by_subject
+from mexit_edge.data.windows_file import load_windows
+from mexit_edge.errors import InputError, RunError
+from mexit_edge.estimate import single_exit_macs
+from mexit_edge.files import sha256
+from mexit_edge.regimes import PhaseCost, Recipe, StopAfterEpoch, cross_fit
+from mexit_edge.regimes.cross_fit import OutOfFold, subject_folds
+from mexit_edge.regimes.equal_cost import epochs_of_equal_cost
+from mexit_edge.runtime import Runtime, reference_engine
+from mexit_edge.signals import (
+    Normalisation,
+    Perturbation,
+    Windows,
+    apply_perturbations,
+    inertial_perturbations,
+    severity_strength,
+)
+from mexit_edge.simulate import LeastCost, calibrate_out_of_fold, exit_costs, judge, raw_windows, with_policy
+from mexit_edge.simulate.out_of_fold import quantize
+
+SCORE = "logit_margin"
+PACKAGES = ("mexit-edge", "tensorflow", "keras", "numpy", "ai-edge-litert")
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """A trained network and what it cost.
+
+    Args:
+        model: a `MultiExitModel`.
+        epochs: it was trained for.
+        costs: of every network that was trained for it.
+        out_of_fold: what the fold networks said, cross-fitted.
+    """
+
+    model: Any
+    epochs: int
+    costs: tuple[PhaseCost, ...]
+    out_of_fold: OutOfFold | None = None
+
+
+def perform(run: Run) -> RunRecord:
+    """Do a run.
+
+    Raises:
+        InputError: the data, subjects or windows do not suffice for it.
+    """
+    sets = subject_sets(run, _load(run))
+    judged = sets.test
+    recipe = _recipe(run)
+    normalisation = Normalisation.fit(sets.train)
+    fitted = _fit(run, recipe, sets)
+    bundle = export(fitted.model, sets.train, name=run.data, seed=run.seed)
+    engine = run.protocol.engine or reference_engine()
+    bundle, calibration_y, calibration_logits = _calibrated(run, bundle, sets, fitted, engine)
+    severities = run.protocol.severities if judged.sensor.rigid_bodies else (0.0,)
+    runtime = Runtime(bundle, engine)
+    int8_logits = [
+        runtime.all_logits(raw_windows(bundle, perturbed(judged, normalisation, severity, run.seed)))
+        for severity in severities
+    ]
+    predicted = fitted.model.predict(judged, batch_size=512, verbose=0)
+    manifest = bundle.manifest
+    return RunRecord(
+        run=run,
+        classes=judged.classes,
+        exits=manifest.exits,
+        subjects=_subjects(sets),
+        n_training_windows=len(sets.train),
+        y=judged.y,
+        subject=judged.subject,
+        float_logits=np.stack([predicted[exit_] for exit_ in manifest.exits], axis=1),
+        severities=severities,
+        int8_logits=np.stack(int8_logits),
+        calibration_y=calibration_y,
+        calibration_logits=calibration_logits,
+        scales=tuple(stage.outputs[0].scale for stage in manifest.stages),
+        thresholds=manifest.exit_rule().thresholds,
+        exit_macs=manifest.cumulative_macs,
+        plain_macs=_known(single_exit_macs(bundle)),
+        training_cost=tuple(cost.to_dict() for cost in fitted.costs),
+        epochs=fitted.epochs,
+        engine=engine,
+        versions={name: version(name) for name in PACKAGES},
+    )
+
+
+def subject_sets(run: Run, windows: Windows) -> Split | HeldOutTest:
+    """Return the windows to train on, and those to judge on as its ``test``.
+
+    Out of fold the test subjects are put away first: nothing of a choice may come from them.
+
+    Raises:
+        InputError: there are too few subjects.
+    """
+    test: Any = None if run.windows_file else dataset(run.data).standard_test
+    if run.judged_on == OUT_OF_FOLD:
+        windows = hold_out_test(windows, test, run.seed).train
+        test = subject_folds(windows.subjects, run.protocol.folds, run.seed)[run.fold or 0]
+    split = split_by_subject if run.protocol.cross_fit is None else hold_out_test
+    return split(windows, test, seed=run.seed)
+
+
+def perturbed(windows: Windows, normalisation: Normalisation, severity: float, seed: int) -> Windows:
+    """Return windows perturbed at a severity; the same for every network that is judged on them.
+
+    Args:
+        windows: of a sensor with rigid bodies.
+        normalisation: of the training windows, whose scale the jitter is relative to.
+        severity: from 0, the windows as they are, to 5.
+        seed: of the draw.
+    """
+    if severity == 0:
+        return windows
+    chain = inertial_perturbations(normalisation.scale, severity_strength(severity))
+    rng = np.random.default_rng((seed, round(1000 * severity)))
+    return replace(windows, x=apply_perturbations(windows.x, windows.sensor, chain, rng).astype(np.float32))
+
+
+def _load(run: Run) -> Windows:
+    if run.windows_file is None:
+        windows: Windows = load(run.data)
+    else:
+        path = Path(run.windows_file)
+        if sha256(path.read_bytes()) != run.windows_sha256:
+            raise InputError(
+                f"`data` must stay as it was when the sweep began. Received: {path}, which has changed."
+            )
+        windows = load_windows(path, "data")
+    return windows.take(np.arange(0, len(windows), run.protocol.stride))
+
+
+def _recipe(run: Run) -> Recipe:
+    protocol = run.protocol
+    return Recipe(
+        backbone=run.network.name,
+        preset=run.network.preset,
+        backbone_options=run.network.options,
+        regime=run.training.name,
+        options=run.training.options,
+        epochs=protocol.epochs,
+        batch_size=protocol.batch_size,
+        learning_rate=protocol.learning_rate,
+        clip_norm=protocol.clip_norm,
+        patience=protocol.patience,
+        seed=run.seed,
+    )
+
+
+def _fit(run: Run, recipe: Recipe, sets: Split | HeldOutTest) -> _Fitted:
+    if run.protocol.equal_cost:
+        recipe = replace(recipe, epochs=epochs_of_equal_cost(recipe, sets.train))
+    if isinstance(sets, Split):
+        model = _model(recipe, sets.train, run.protocol)
+        model.fit(
+            sets.train,
+            validation_data=sets.validation,
+            epochs=recipe.epochs,
+            batch_size=recipe.batch_size,
+            callbacks=[recipe.best_epoch()],
+            verbose=0,
+        )
+        return _Fitted(model, recipe.epochs, model.training_cost)
+    found = cross_fit(
+        lambda train, fold: _model(recipe, train, run.protocol),
+        sets.train,
+        run.protocol.cross_fit or 0,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        seed=run.seed,
+    )
+    model = _model(recipe, sets.train, run.protocol)
+    model.fit(
+        sets.train,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        callbacks=[StopAfterEpoch(found.epochs)],
+        verbose=0,
+    )
+    costs = (*(cost for fold in found.costs for cost in fold), *model.training_cost)
+    return _Fitted(model, found.epochs, costs, found)
+
+
+def _model(recipe: Recipe, train: Windows, protocol: Protocol) -> Any:
+    """Return a new model whose training windows are perturbed as the protocol says."""
+    if protocol.perturbation_strength == 1 or not train.sensor.rigid_bodies:
+        return recipe.model(train)
+    chain: tuple[Perturbation, ...] = ()
+    if protocol.perturbation_strength:
+        chain = inertial_perturbations(Normalisation.fit(train).scale, protocol.perturbation_strength)
+    return recipe.model(train, chain)
+
+
+def _calibrated(
+    run: Run, bundle: Bundle, sets: Split | HeldOutTest, fitted: _Fitted, engine: str
+) -> tuple[Bundle, NDArray[np.int64], NDArray[np.int8]]:
+    """Return the bundle with its policy, and labels and int8 logits of the windows that set it."""
+    found, costs = fitted.out_of_fold, exit_costs(bundle, None, None)
+    if found is None:
+        assert isinstance(sets, Split)
+        judged = judge(bundle, sets.calibration, engine)
+        goal = LeastCost(run.protocol.max_drop)
+        return with_policy(bundle, judged, goal, SCORE, costs), sets.calibration.y, judged.logits
+    bundle = calibrate_out_of_fold(
+        bundle,
+        found.logits,
+        found.windows,
+        folds=len(found.folds),
+        max_drop=run.protocol.max_drop,
+        score=SCORE,
+        cost=costs,
+    )
+    logits = np.stack(
+        [
+            quantize(found.logits[:, place], stage.outputs[0])
+            for place, stage in enumerate(bundle.manifest.stages)
+        ],
+        axis=1,
+    )
+    return bundle, found.windows.y, logits
+
+
+def _known(macs: int | None) -> int:
+    # Every operator of an int8 bundle is one that the converter makes, and `export` counted its stages.
+    if macs is None:
+        raise RunError(
+            "The cost of the network without early heads must be known. Received: an unknown operator."
+        )
+    return macs
+
+
+def _subjects(sets: Split | HeldOutTest) -> dict[str, tuple[int, ...]]:
+    names = {"train": "training", "test": "judged"}
+    return {names.get(name, name): subjects for name, subjects in sets.subjects.items()}

@@ -1,0 +1,245 @@
+"""`mexit bench`: compare training regimes over data, networks and seeds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mexit_edge.cli.option_words import with_option_names
+from mexit_edge.cli.settings import RUNS, refuse_file_name
+from mexit_edge.cli.tables import console, print_json
+from mexit_edge.cli.training import require_modules
+from mexit_edge.errors import InputError
+from mexit_edge.files import free_name, refuse_unwritable
+
+OPTIONS = {"address": "--address", "backend": "--backend", "out": "--out", "test_log": "--test-log"}
+QUICK = {"epochs": 4, "stride": 8, "batch_size": 16, "severities": [0, 3]}
+
+
+@dataclass(frozen=True)
+class BenchRequest:
+    """The options of `mexit bench`.
+
+    Args:
+        sweep: file; None where the options make the sweep.
+        options: that were given in place of a file, by name without the dashes.
+        out: folder; None for a new name.
+        backend: where runs are done.
+        workers: runs at once; None for what there is.
+        address: of a cluster; None for this machine.
+        test_log: of every look at test subjects; None for one in the folder.
+    """
+
+    sweep: Path | None
+    options: Mapping[str, Any]
+    out: Path | None
+    backend: str
+    workers: int | None
+    address: str | None
+    test_log: Path | None
+
+
+def bench_and_print(request: BenchRequest, *, as_json: bool) -> None:
+    """Run a sweep and print what it came to.
+
+    Raises:
+        InputError: the sweep, the folder or the back end is wrong; checked before anything runs.
+        RunError: runs failed, the disk is full, or the workers were lost time and again.
+    """
+    modules = {"tensorflow": "train", "joblib": "bench", "filelock": "bench", "scipy": "bench"}
+    require_modules({**modules, "pandas": "train", "matplotlib": "report", "jinja2": "report"})
+    screen = console(quiet=as_json)
+    try:
+        facts, table = _bench(request, screen)
+    except InputError as error:
+        raise InputError(with_option_names(str(error), OPTIONS)) from error
+    if as_json:
+        print_json(facts)
+    else:
+        if table is not None:
+            screen.print(table)
+        screen.print(f"Results: {facts['results']}\nPage:    {facts['page']}", markup=False, soft_wrap=True)
+    for name, reason in facts["failed"].items():
+        typer.echo(f"Failed: {name}: {reason}", err=True)
+    if facts["failed"]:
+        raise typer.Exit(1)
+
+
+def _bench(request: BenchRequest, screen: Console) -> tuple[dict[str, Any], Table | None]:
+    from mexit_edge.benchmark.conduct import conduct
+    from mexit_edge.benchmark.folder import PAGE, RESULTS, TEST_LOG, SweepFolder, full, is_full
+    from mexit_edge.benchmark.pools import Pool
+    from mexit_edge.benchmark.results import write_results
+    from mexit_edge.runtime import CaughtStderr
+
+    with CaughtStderr():
+        sweep = _sweep(request)
+    runs = sweep.runs()
+    refuse_file_name(request.out, "the folder of a sweep")
+    folder = SweepFolder(request.out or free_name(RUNS / (request.sweep.stem if request.sweep else "bench")))
+    folder.check()
+    test_log = request.test_log or folder.path / TEST_LOG
+    refuse_unwritable(test_log)
+    pool = Pool(request.backend, request.workers, request.address)
+    try:
+        with folder.locked():
+            done = sum(folder.is_finished(run) for run in runs)
+            screen.print(f"{len(runs)} runs in {folder.path}, {done} of them done.", soft_wrap=True)
+            try:
+                with _Lines(screen, len(runs), done) as lines:
+                    conduct(sweep, folder, pool, lines.ended)
+            finally:
+                # Also of what is finished when the rest is broken off.
+                summary = write_results(folder, sweep, test_log)
+    except KeyboardInterrupt:
+        typer.echo(f"Go on with the same command and --out {folder.path}", err=True)
+        raise
+    except OSError as error:
+        if is_full(error):
+            raise full(folder.path) from error
+        raise
+    facts = {
+        "folder": str(folder.path),
+        "results": str(folder.path / RESULTS),
+        "page": str(folder.path / PAGE),
+        "runs": len(runs),
+        "finished": sum(folder.is_finished(run) for run in runs),
+        "failed": folder.failures(runs),
+        "summary": [] if summary is None else _facts(summary),
+    }
+    return facts, None if summary is None else _table(summary)
+
+
+def _sweep(request: BenchRequest) -> Any:
+    from mexit_edge.benchmark.sweep import make_sweep, read_sweep
+
+    if request.sweep is not None:
+        if request.options:
+            raise InputError(
+                f"`--{next(iter(request.options))}` must be left out with a sweep file, which says it. "
+                f"Received: both, and {request.sweep}."
+            )
+        return read_sweep(request.sweep)
+    from mexit_edge.regimes import REGIMES
+
+    options = request.options
+    protocol: dict[str, Any] = dict(QUICK) if "quick" in options else {}
+    if "epochs" in options:
+        protocol["epochs"] = options["epochs"]
+    protocol["equal_cost"] = "equal-cost" in options
+    protocol["judged_on"] = "out_of_fold" if "out-of-fold" in options else "test"
+    regimes = options.get("regime", list(REGIMES))
+    facts = {
+        "data": options.get("data", ["hapt"]),
+        "backbones": [_backbone(one) for one in options.get("backbone", ["cnn"])],
+        "regimes": [{"name": one} for one in regimes],
+        "seeds": list(range(options.get("seeds", 3))),
+        "reference": "joint" if "joint" in regimes else regimes[0],
+        "protocol": protocol,
+    }
+    return make_sweep(facts, "the options")
+
+
+def _backbone(text: str) -> dict[str, str]:
+    name, slash, preset = text.partition("/")
+    return {"name": name, "preset": preset} if slash else {"name": name}
+
+
+class _Lines:
+    """Shows the runs as they end: a bar on a terminal, a line each elsewhere."""
+
+    def __init__(self, screen: Console, runs: int, done: int) -> None:
+        self._screen, self._runs, self._done, self._new = screen, runs, done, 0
+        self._started = time.perf_counter()
+        self._bar = Progress(
+            TextColumn("Runs"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=screen,
+            disable=not screen.is_terminal,
+        )
+        self._task = self._bar.add_task("runs", total=runs, completed=done)
+
+    def __enter__(self) -> _Lines:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def ended(self, run: Any, failure: str | None) -> None:
+        """Show that a run ended."""
+        self._new += 1
+        self._bar.update(self._task, completed=self._done + self._new)
+        seconds = (time.perf_counter() - self._started) / self._new
+        left = seconds * (self._runs - self._done - self._new)
+        how = "done" if failure is None else f"FAILED: {failure.strip().splitlines()[-1]}"
+        self._screen.print(
+            f"{self._done + self._new}/{self._runs} {run}: {how}, about {left / 60:.0f} min left",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _headline(summary: Any, setting: Any) -> Sequence[tuple[str, Any]]:
+    from mexit_edge.benchmark import summary as measures
+
+    final = measures.exit_quality(summary.exits_of(setting)[-1])
+    return (
+        ("final exit", final),
+        ("policy", measures.policy_quality()),
+        ("at 25 % of the cost", measures.quality_at(0.25)),
+        ("at 50 %", measures.quality_at(0.5)),
+    )
+
+
+def _facts(summary: Any) -> list[dict[str, Any]]:
+    found = []
+    for setting in summary.settings:
+        for regime in summary.regimes_of(setting):
+            for name, measure in _headline(summary, setting):
+                cell = summary.cell(setting, regime, measure)
+                found.append(
+                    {
+                        **setting._asdict(),
+                        "regime": regime,
+                        "figure": name,
+                        "balanced_accuracy": None if cell is None else cell.mean,
+                        "interval": None
+                        if cell is None or cell.interval is None
+                        else [cell.interval.low, cell.interval.high],
+                        "seeds": None if cell is None else cell.seeds,
+                    }
+                )
+    return found
+
+
+def _table(summary: Any) -> Table:
+    table = Table(
+        title="Balanced accuracy, int8 stages: mean over seeds [95 % interval]", title_justify="left"
+    )
+    columns = [name for name, _ in _headline(summary, summary.settings[0])]
+    for name in ("data", "network", "regime", *columns):
+        table.add_column(name)
+    for setting in summary.settings:
+        for regime in summary.regimes_of(setting):
+            cells = [_text(summary.cell(setting, regime, one)) for _, one in _headline(summary, setting)]
+            table.add_row(setting.data, setting.backbone, regime, *cells)
+    return table
+
+
+def _text(cell: Any) -> str:
+    if cell is None:
+        return "unknown"
+    interval = cell.interval
+    return f"{cell.mean:.4f}" + ("" if interval is None else f" [{interval.low:.4f}, {interval.high:.4f}]")

@@ -1,0 +1,518 @@
+"""Sweeps: what is asked for, the folder they go on in, and workers that die."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mexit_edge.benchmark import conduct as conducting
+from mexit_edge.benchmark import pools
+from mexit_edge.benchmark import worker as working
+from mexit_edge.benchmark.conduct import conduct
+from mexit_edge.benchmark.folder import FAILED, RESULTS, RUNS, STARTED, SWEEP, TEST_LOG, SweepFolder, is_full
+from mexit_edge.benchmark.pools import Pool, WorkersLostError
+from mexit_edge.benchmark.record import RunRecord
+from mexit_edge.benchmark.results import log_tests
+from mexit_edge.benchmark.sweep import Run, Sweep, make_sweep, read_sweep
+from mexit_edge.cli import app
+from mexit_edge.errors import InputError, RunError
+
+pytestmark = pytest.mark.train
+
+BACKENDS = ("local", "dask", "ray")
+
+
+def sweep_of(**changes: object) -> Sweep:
+    facts = {
+        "data": ["hapt"],
+        "backbones": [{"name": "cnn", "preset": "tiny"}],
+        "regimes": [{"name": "joint"}, {"name": "mixed"}],
+        "seeds": [0, 1],
+        "protocol": {"epochs": 2},
+    }
+    return make_sweep({**facts, **changes}, "the test")
+
+
+def record_of(run: Run, n: int = 24) -> RunRecord:
+    rng = np.random.default_rng(run.seed)
+    y = np.arange(n) % 3
+    return RunRecord(
+        run=run,
+        classes=("a", "b", "c"),
+        exits=("exit_01", "exit_02"),
+        subjects={"training": (1, 2), "validation": (3,), "calibration": (4,), "judged": (5, 6)},
+        n_training_windows=100,
+        y=y,
+        subject=np.where(np.arange(n) < n // 2, 5, 6),
+        float_logits=rng.normal(size=(n, 2, 3)).astype(np.float32),
+        severities=(0.0, 3.0),
+        int8_logits=rng.integers(-128, 128, (2, n, 2, 3)).astype(np.int8),
+        calibration_y=y,
+        calibration_logits=rng.integers(-128, 128, (n, 2, 3)).astype(np.int8),
+        scales=(0.1, 0.1),
+        thresholds=(50,),
+        exit_macs=(1000, 5000),
+        plain_macs=4900,
+        training_cost=(
+            {
+                "phase": "joint",
+                "forward_macs": 10,
+                "backward_macs": 20,
+                "measured_seconds": 1.5,
+                "measured_peak_memory_bytes": None,
+            },
+        ),
+        epochs=2,
+        engine="litert-builtin",
+        versions={"mexit-edge": "0.1.0"},
+    )
+
+
+# What is asked for
+
+
+def test_every_combination_is_a_run_with_a_name_of_its_own() -> None:
+    sweep = sweep_of(data=["hapt", "watch"], regimes=[{"name": "joint"}, {"name": "mixed", "seeds": [7]}])
+    runs = sweep.runs()
+    assert len(runs) == 2 * (2 + 1)
+    assert len({run.key for run in runs}) == len(runs)
+    assert {run.seed for run in runs if run.regime == "mixed"} == {7}
+
+
+def test_out_of_fold_has_a_run_per_fold() -> None:
+    runs = sweep_of(protocol={"judged_on": "out_of_fold", "folds": 4}).runs()
+    assert sorted({run.fold for run in runs}) == [0, 1, 2, 3]
+    assert len({run.key for run in runs}) == 2 * 2 * 4
+
+
+def test_the_same_training_in_another_sweep_is_the_same_run() -> None:
+    alone = sweep_of(regimes=[{"name": "mixed"}], seeds=[1]).runs()
+    assert {run.key for run in alone} <= {run.key for run in sweep_of().runs()}
+    own = sweep_of(regimes=[{"name": "mixed", "epochs": 2, "seeds": [1]}]).runs()
+    assert [run.key for run in own] == [run.key for run in alone]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"protocol": {"epochs": 3}},
+        {"protocol": {"epochs": 2, "engine": "tflm"}},
+        {"regimes": [{"name": "joint", "options": {"label_smoothing": 0.1}}, {"name": "mixed"}]},
+        {"backbones": [{"name": "cnn", "preset": "tiny", "options": {"dropout": 0.1}}]},
+    ],
+)
+def test_any_other_setting_is_another_run(changes: dict[str, object]) -> None:
+    assert not {run.key for run in sweep_of(**changes).runs() if run.regime == "joint"} & {
+        run.key for run in sweep_of().runs()
+    }
+
+
+def test_own_windows_are_known_by_what_they_hold(tmp_path: Path) -> None:
+    here, there = tmp_path / "mine.npz", tmp_path / "elsewhere" / "mine.npz"
+    there.parent.mkdir()
+    for file in (here, there):
+        file.write_bytes(b"the same")
+    keys = [{run.key for run in sweep_of(data=[str(file)]).runs()} for file in (here, there)]
+    assert keys[0] == keys[1]
+    there.write_bytes(b"others")
+    assert not keys[0] & {run.key for run in sweep_of(data=[str(there)]).runs()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"regimes": [{"name": "jiont"}]}, r"`regime` must be one of: .*Did you mean 'joint'"),
+        ({"regimes": [{"name": "joint", "options": {"weak": "soft"}}]}, "option of joint"),
+        ({"data": ["hpat"]}, r"`data` must be one of"),
+        ({"backbones": [{"name": "cnn", "preset": "huge"}]}, "`preset` must be one of"),
+        ({"backbones": [{"name": "cnn", "options": {"widht": 2}}]}, "Did you mean 'width'"),
+        ({"protocol": {"engine": "tflite"}}, "`engine` must be one of"),
+        ({"protocol": {"epoch": 3}}, "did you mean 'epochs'"),
+        ({"protocol": {"severities": [1, 2]}}, "begin with 0"),
+        ({"regimes": [{"name": "mixed"}, {"name": "mixed", "options": {"shares": [1, 3]}}]}, "a `label`"),
+        ({"seeds": [1, 1]}, "'1' stands twice"),
+        ({"seeds": [-1]}, "seeds.0"),
+        ({"regimes": []}, "at least 1 item"),
+        ({"data": ["missing.npz"]}, "No such file"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_anything_does(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        sweep_of(**changes).runs()
+
+
+def test_a_sweep_file_is_read_and_its_windows_are_looked_for_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.npz").write_bytes(b"windows")
+    file = tmp_path / "sweep.toml"
+    file.write_text('data = ["mine.npz"]\nregimes = [{ name = "joint" }]\nseeds = [3]\n')
+    (run,) = read_sweep(file).runs()
+    assert (run.data, run.seed, run.windows_file) == ("mine", 3, str(tmp_path / "mine.npz"))
+    file.write_text("data = [")
+    with pytest.raises(InputError, match="must be a TOML file"):
+        read_sweep(file)
+
+
+# Records
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    record = record_of(sweep_of().runs()[0])
+    record.save(tmp_path / "run.npz")
+    found = RunRecord.load(tmp_path / "run.npz")
+    for name in (
+        "run",
+        "classes",
+        "exits",
+        "subjects",
+        "severities",
+        "thresholds",
+        "training_cost",
+        "scales",
+    ):
+        assert getattr(found, name) == getattr(record, name), name
+    for name in ("y", "subject", "float_logits", "int8_logits", "calibration_logits"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(record, name))
+        assert getattr(found, name).dtype == getattr(record, name).dtype
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-40], lambda data: b"", lambda data: b"PK" + data[9:]])
+def test_a_damaged_record_is_refused_by_name(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    file = tmp_path / "run.npz"
+    record_of(sweep_of().runs()[0]).save(file)
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(InputError, match=r"`run.npz` must be the record of a run"):
+        RunRecord.load(file)
+
+
+# The folder
+
+
+def test_a_second_sweep_in_a_folder_is_refused(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from mexit_edge.benchmark.folder import SweepFolder\n"
+        "with SweepFolder(Path(sys.argv[1])).locked():\n    print('in', flush=True); time.sleep(60)"
+    )
+    folder = SweepFolder(tmp_path / "sweep")
+    command = [sys.executable, "-c", code, str(folder.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        try:
+            assert first.stdout is not None
+            assert first.stdout.readline() == "in\n"
+            with pytest.raises(InputError, match="no sweep is at work"), folder.locked():
+                pass
+        finally:
+            first.kill()
+    # Killed with no chance to tidy up: the lock is free all the same.
+    with folder.locked():
+        pass
+
+
+def test_a_folder_of_something_else_or_another_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="a new folder, or that of a sweep"):
+        SweepFolder(tmp_path).begin(sweep_of())
+    folder = SweepFolder(tmp_path / "sweep")
+    folder.path.mkdir()
+    folder.begin(sweep_of())
+    facts = json.loads((folder.path / SWEEP).read_text())
+    (folder.path / SWEEP).write_text(json.dumps({**facts, "version": 2}))
+    with pytest.raises(InputError, match=r"a sweep of version 1. Received: .*version 2"):
+        folder.begin(sweep_of())
+
+
+def test_a_larger_sweep_keeps_the_runs_that_are_done(tmp_path: Path) -> None:
+    folder = SweepFolder(tmp_path)
+    folder.begin(sweep_of())
+    for run in sweep_of().runs():
+        record_of(run).save(folder.record_file(run))
+    larger = sweep_of(seeds=[0, 1, 2])
+    folder.begin(larger)
+    assert [run.seed for run in larger.runs() if folder.is_open(run)] == [2, 2]
+
+
+# Workers
+
+
+def stand_in(folder: str, facts: str) -> None:
+    """Do what `work` does, without a training: the run's backbone label says how it ends."""
+    place, run = SweepFolder(Path(folder)), Run.model_validate_json(facts)
+    if place.start(run) > working.TRIES:
+        place.fail(run, "its worker died")
+        place.stop(run)
+        return
+    with (place.path / "begun.txt").open("a") as log:
+        log.write(f"{run.key}\n")
+    fate = f"{run.regime} {run.seed}"
+    again = (place.path / "begun.txt").read_text().splitlines().count(run.key) > 1
+    time.sleep(0.05)
+    if fate == "mixed 1" or (fate == "mixed 0" and not again):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fate == "joint 1":
+        place.fail(run, "it could not be done")
+    else:
+        record_of(run).save(place.record_file(run))
+    place.stop(run)
+
+
+@pytest.mark.slow
+# Ray takes ten seconds to start, which it does again after each loss: one death is enough there.
+@pytest.mark.parametrize(("backend", "seeds"), [("local", [0, 1, 2]), ("dask", [0, 1, 2]), ("ray", [0])])
+def test_a_worker_that_dies_loses_nothing_and_nothing_counts_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, seeds: list[int]
+) -> None:
+    # Workers cannot import a module of tests: it goes to them as it is.
+    by_value = [pytest.importorskip("cloudpickle")]
+    if backend == "ray":
+        by_value.append(pytest.importorskip("ray").cloudpickle)
+    for pickler in by_value:
+        pickler.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr(conducting, "work", stand_in)
+    folder, sweep = SweepFolder(tmp_path / "sweep"), sweep_of(seeds=seeds)
+    ended: list[tuple[str, bool]] = []
+    with folder.locked():
+        conduct(
+            sweep, folder, Pool(backend, 2), lambda run, failure: ended.append((str(run), failure is None))
+        )
+    # One worker died once and its run was repeated; one dies whenever it is begun; one run failed by itself.
+    failed = [(run.regime, run.seed) for run in sweep.runs() if not folder.is_finished(run)]
+    assert failed == ([("joint", 1), ("mixed", 1)] if 1 in seeds else [])
+    reasons = list(folder.failures(sweep.runs()).values())
+    assert reasons == (["it could not be done", "its worker died"] if 1 in seeds else [])
+    assert sorted(ended) == sorted((str(run), folder.is_finished(run)) for run in sweep.runs())
+    assert not any((folder.path / STARTED).iterdir())
+    begun = (folder.path / "begun.txt").read_text().splitlines()
+    assert begun.count(next(run.key for run in sweep.runs() if run.regime == "mixed")) == 2
+
+
+def slow_stand_in(folder: str, facts: str) -> None:
+    """End the first run, and never the second."""
+    place, run = SweepFolder(Path(folder)), Run.model_validate_json(facts)
+    place.start(run)
+    if run.regime == "mixed":
+        time.sleep(600)
+    record_of(run).save(place.record_file(run))
+    place.stop(run)
+
+
+@pytest.mark.slow
+def test_a_dask_scheduler_that_is_killed_loses_no_finished_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cloudpickle").register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr(conducting, "work", slow_stand_in)
+    monkeypatch.setattr(pools, "TIMEOUT_S", 2.0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    begun = (
+        ["scheduler", "--host", f"tcp://{address}", "--no-dashboard"],
+        ["worker", address, "--nworkers", "2", "--no-dashboard"],
+    )
+    processes: list[subprocess.Popen[bytes]] = []
+    folder, sweep = SweepFolder(tmp_path / "sweep"), sweep_of(seeds=[0])
+    try:
+        for arguments in begun:
+            command = [sys.executable, "-m", "dask", *arguments]
+            processes.append(
+                subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            )
+            wait_for(lambda: answers(address))
+
+        def killer(run: Run, failure: str | None) -> None:
+            processes[0].kill()
+
+        with folder.locked(), pytest.raises(RunError, match="scheduler"):
+            conduct(sweep, folder, Pool("dask", 2, address), killer)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    joint, mixed = sweep.runs()
+    assert folder.is_finished(joint)
+    assert folder.is_open(mixed)
+    monkeypatch.setattr(conducting, "work", stand_in)
+    written = folder.record_file(joint).stat().st_mtime_ns
+    with folder.locked():
+        conduct(sweep, folder, Pool("local", 2))
+    assert folder.record_file(joint).stat().st_mtime_ns == written
+    assert folder.is_finished(mixed)
+
+
+def answers(address: str) -> bool:
+    host, _, port = address.partition(":")
+    with socket.socket() as client:
+        return client.connect_ex((host, int(port))) == 0
+
+
+def test_a_back_end_that_loses_workers_before_any_run_begins_is_given_up(tmp_path: Path) -> None:
+    class Broken(Pool):
+        def run(self, *arguments: object) -> None:
+            raise WorkersLostError("nobody there")
+
+    folder = SweepFolder(tmp_path)
+    with pytest.raises(RunError, match="3 times before any run was begun"):
+        conduct(sweep_of(), folder, Broken())
+
+
+def test_a_child_that_is_killed_is_begun_once_more_and_then_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, run = SweepFolder(tmp_path), sweep_of().runs()[0]
+    folder.begin(sweep_of())
+    tries = []
+    monkeypatch.setattr(
+        working, "_in_child", lambda *_: tries.append(1) or (-signal.SIGKILL, "out of memory")
+    )
+    working.work(str(tmp_path), run.model_dump_json())
+    assert len(tries) == 2
+    (reason,) = folder.failures([run]).values()
+    assert "was killed (SIGKILL), 2 times; its last words: out of memory" in reason
+
+
+def test_a_full_disk_ends_the_sweep_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, run = SweepFolder(tmp_path), sweep_of().runs()[0]
+    folder.begin(sweep_of())
+    monkeypatch.setattr(working, "_in_child", lambda *_: (4, ""))
+    with pytest.raises(RunError, match=r"must have room .* Finished runs are whole"):
+        working.work(str(tmp_path), run.model_dump_json())
+    assert folder.is_open(run)
+    assert is_full(OSError(errno.ENOSPC, "No space left on device"))
+    assert not is_full(OSError(errno.EACCES, "Permission denied"))
+
+
+def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="every worker sees under the same path"):
+        working.work(str(tmp_path / "elsewhere"), sweep_of().runs()[0].model_dump_json())
+
+
+@pytest.mark.parametrize("backend", ["dask", "ray"])
+def test_an_address_where_nobody_listens_is_refused(backend: str) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    with pytest.raises(InputError, match=rf"running {backend} cluster. Received: {address}, which does not"):
+        Pool(backend, 2, address)
+
+
+def test_unknown_back_ends_and_addresses_of_none_are_refused() -> None:
+    with pytest.raises(InputError, match=r"`backend` must be one of: dask, local, ray"):
+        Pool("slurm")
+    with pytest.raises(InputError, match=r"`address` must be left out"):
+        Pool("local", address="127.0.0.1:8786")
+
+
+# The log of looks at test subjects
+
+
+def test_every_evaluation_on_test_subjects_is_logged_once(tmp_path: Path) -> None:
+    file = tmp_path / "log.csv"
+    records = [record_of(run) for run in sweep_of().runs()]
+    log_tests(file, records[:2])
+    first = file.read_text().splitlines()
+    log_tests(file, records)
+    lines = file.read_text().splitlines()
+    assert lines[:3] == first
+    assert len(lines) == 1 + len(records)
+    folds = [record_of(run) for run in sweep_of(protocol={"judged_on": "out_of_fold"}).runs()]
+    log_tests(file, folds)
+    assert file.read_text().splitlines() == lines
+    file.write_text("something,else\n")
+    with pytest.raises(InputError, match="a log of evaluations on test subjects"):
+        log_tests(file, records)
+
+
+# The whole, with trainings
+
+
+@pytest.fixture(scope="module")
+def own_windows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    y, subject = np.arange(240) % 3, np.arange(240) // 30
+    x = rng.normal(size=(240, 32, 2)) + y[:, None, None] * np.sin(np.arange(32))[None, :, None]
+    file = tmp_path_factory.mktemp("data") / "mine.npz"
+    np.savez(file, x=x.astype(np.float32), y=y, subject=subject)
+    return file
+
+
+def sweep_file(own_windows: Path, folder: Path, seeds: list[int]) -> Path:
+    file = folder / "sweep.toml"
+    file.write_text(
+        f'data = ["{own_windows}"]\nseeds = {seeds}\nregimes = [{{ name = "joint" }}]\n'
+        'backbones = [{ name = "cnn", preset = "tiny" }]\n'
+        'protocol = { epochs = 1, engine = "litert-builtin" }\n'
+    )
+    return file
+
+
+def bench(*arguments: object):
+    return CliRunner().invoke(app.app, ["bench", *map(str, arguments)])
+
+
+@pytest.mark.slow
+def test_every_back_end_gives_the_same_csv(own_windows: Path, tmp_path: Path) -> None:
+    file = sweep_file(own_windows, tmp_path, [0])
+    found = {}
+    for backend in BACKENDS:
+        result = bench(file, "--out", tmp_path / backend, "--backend", backend, "--workers", 1, "--json")
+        assert result.exit_code == 0, result.output
+        facts = json.loads(result.stdout)
+        assert (facts["runs"], facts["finished"], facts["failed"]) == (1, 1, {})
+        found[backend] = (tmp_path / backend / RESULTS).read_bytes()
+        assert len((tmp_path / backend / TEST_LOG).read_text().splitlines()) == 2
+        assert (tmp_path / backend / "page.html").stat().st_size > 10_000
+    assert found["local"].count(b"\n") > 50
+    assert found["dask"] == found["local"]
+    assert found["ray"] == found["local"]
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_goes_on_where_it_was(own_windows: Path, tmp_path: Path) -> None:
+    file, out = sweep_file(own_windows, tmp_path, [0, 1]), tmp_path / "out"
+    command = [sys.executable, "-c", "from mexit_edge.cli import main; main()", "bench", file, "--out", out]
+    first = subprocess.Popen([*map(str, command), "--workers", "1"], start_new_session=True)
+    try:
+        wait_for(lambda: any((out / RUNS).glob("*.npz")))
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    (done,) = (out / RUNS).glob("*.npz")
+    written = done.stat().st_mtime_ns
+    result = bench(file, "--out", out, "--workers", 1)
+    assert result.exit_code == 0, result.output
+    assert "2 runs in" in result.stdout
+    assert ", 1 of them done" in result.stdout.replace("\n", " ")
+    assert done.stat().st_mtime_ns == written
+    assert len(list((out / RUNS).glob("*.npz"))) == 2
+    assert not any((out / FAILED).iterdir())
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 180) -> None:
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, "nothing was finished in time"
+        time.sleep(0.05)
+
+
+def test_options_beside_a_sweep_file_are_refused(own_windows: Path, tmp_path: Path) -> None:
+    result = bench(sweep_file(own_windows, tmp_path, [0]), "--epochs", 3)
+    assert result.exit_code == 2
+    assert "`--epochs` must be left out with a sweep file" in result.stderr
+
+
+def test_an_unknown_regime_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    result = bench("--regime", "jiont", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "Did you mean 'joint'" in result.stderr
+    assert not (tmp_path / "out").exists()
