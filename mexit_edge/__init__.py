@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mexit_edge import bundle, compress, data, estimate, exits, models, regimes, report, runtime, signals
+    from mexit_edge import (
+        analysis,
+        bundle,
+        compress,
+        data,
+        estimate,
+        exits,
+        models,
+        regimes,
+        report,
+        runtime,
+        signals,
+    )
     from mexit_edge.bundle import Bundle
     from mexit_edge.compress import export
     from mexit_edge.estimate import estimate_bundle
@@ -24,6 +36,7 @@ if TYPE_CHECKING:
     from mexit_edge.simulate import calibrate, play, simulate
 
 _ROOMS = (
+    "analysis",
     "bundle",
     "compress",
     "data",
@@ -58,6 +71,7 @@ __all__ = [
     "Sensor",
     "Windows",
     "__version__",
+    "analysis",
     "attach_exits",
     "bundle",
     "calibrate",

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from mexit_edge.cli.analyze_commands import analyze
 from mexit_edge.cli.bench_commands import bench
 from mexit_edge.cli.bundle_commands import cut, inspect, verify
 from mexit_edge.cli.calibrate_commands import calibrate
@@ -25,6 +26,7 @@ COMMANDS: dict[Command, str] = {
     run: "mexit run --data hapt --regime consistency --set weak=hard --seed 1",
     train: "mexit train --data hapt --regime mixed --set 'shares=[1,2]' --epochs 60",
     bench: "mexit bench --data hapt --regime joint --regime mixed --seeds 3 --quick",
+    analyze: "mexit analyze joint.keras mixed.keras --data hapt --what gradients,connectivity",
     calibrate: "mexit calibrate tflite_models/reference.mexit --floor 0.94 --device nucleo-u575zi",
     simulate: "mexit simulate tflite_models/reference.mexit walk.csv --fault dropped=2% --battery-mah 200",
     estimate: "mexit estimate tflite_models/reference.mexit --device nucleo-l4r5zi --battery-mah 200",
