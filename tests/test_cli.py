@@ -31,6 +31,8 @@ REGIME_NAMES = [
 ]
 WORK = {
     "run": ("mexit_edge.cli.run.run_and_print", []),
+    "bench": ("mexit_edge.cli.bench.bench_and_print", []),
+    "analyze": ("mexit_edge.cli.analyze.analyze_and_print", ["a.keras"]),
     "calibrate": ("mexit_edge.cli.calibrate.calibrate_and_print", ["a.mexit"]),
     "simulate": ("mexit_edge.cli.simulate.simulate_and_print", ["a.mexit"]),
     "train": ("mexit_edge.cli.train.train_and_print", []),
@@ -86,8 +88,8 @@ def test_these_tests_know_every_command():
     assert set(names) == set(WORK)
     shown = mexit("--help").stdout
     assert re.findall(rf"^. ({'|'.join(names)})  ", shown, re.MULTILINE) == [
-        *("run", "train", "calibrate", "simulate", "estimate", "devices", "inspect", "verify", "models"),
-        *("cut", "export", "prune", "cluster", "quantize-aware"),
+        *("run", "train", "bench", "analyze", "calibrate", "simulate", "estimate", "devices", "inspect"),
+        *("verify", "models", "cut", "export", "prune", "cluster", "quantize-aware"),
     ]
 
 

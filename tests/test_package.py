@@ -22,7 +22,7 @@ HEAVY = TRAINING | {
     "ai_edge_litert",
     "pydantic",
 }
-NEEDS_TENSORFLOW = {"MultiExitModel", "attach_exits", "compress", "export", "models", "regimes"}
+NEEDS_TENSORFLOW = {"MultiExitModel", "analysis", "attach_exits", "compress", "export", "models", "regimes"}
 ROOMS_WITHOUT_TENSORFLOW = (
     *("errors", "files", "signals", "exits", "bundle", "tflite", "runtime", "estimate", "simulate"),
     *("data", "cli"),
