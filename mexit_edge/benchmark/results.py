@@ -47,9 +47,7 @@ def write_results(folder: SweepFolder, sweep: Sweep, test_log: Path) -> Summary 
     runs = sweep.runs()
     records = list(folder.records(runs))
     log_tests(test_log, records)
-    rows = [row for record in records for row in rows_of(record)]
-    write_csv(folder.path / RESULTS, COLUMNS, rows)
-    write_csv(folder.path / TIMES, TIME_COLUMNS, [row for record in records for row in times_of(record)])
+    write_tables(folder, records)
     if not records:
         return None
     summary = summarise(read_rows(folder.path / RESULTS), sweep.reference)
@@ -59,6 +57,14 @@ def write_results(folder: SweepFolder, sweep: Sweep, test_log: Path) -> Summary 
     html = page.render_bench_page(summary, records, failed, sweep, records[0].versions)
     write_bytes(folder.path / PAGE, html.encode(), overwrite=True)
     return summary
+
+
+def write_tables(folder: SweepFolder, records: Sequence[RunRecord]) -> None:
+    """Write the figures of runs, and beside them what a clock measured."""
+    figures = [row for record in records for row in rows_of(record)]
+    write_csv(folder.path / RESULTS, COLUMNS, figures)
+    measured = [row for record in records for row in times_of(record)]
+    write_csv(folder.path / TIMES, TIME_COLUMNS, measured)
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -54,7 +54,8 @@ def work(folder: str, facts: str) -> None:
 
 
 def _in_child(folder: Path, facts: str) -> tuple[int, str]:
-    process = subprocess.Popen(
+    """Return a child's exit code and its last words."""
+    with subprocess.Popen(
         [sys.executable, "-m", "mexit_edge.benchmark.child", str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -64,18 +65,17 @@ def _in_child(folder: Path, facts: str) -> tuple[int, str]:
         env={**os.environ, **child.ONE_THREAD},
         # An interrupt at the keyboard is for the sweep; the child ends with its standard input.
         start_new_session=True,
-    )
-    assert process.stdin is not None
-    assert process.stderr is not None
-    # A child that ends before it has read breaks the pipe; its exit code says how.
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(facts + "\n")
-        process.stdin.flush()
-    words = process.stderr.read()
-    code = process.wait()
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.close()
-    return code, words.strip()[-400:]
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        # A child that ends before it has read breaks the pipe; its exit code says how.
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(facts + "\n")
+            process.stdin.flush()
+        words = process.stderr.read()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+    return process.returncode, words.strip()[-400:]
 
 
 def _ended(code: int) -> str:
