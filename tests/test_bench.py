@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +23,11 @@ from mexit_edge.benchmark import conduct as conducting
 from mexit_edge.benchmark import pools
 from mexit_edge.benchmark import worker as working
 from mexit_edge.benchmark.conduct import conduct
+from mexit_edge.benchmark.evaluation_log import EvaluationLog
 from mexit_edge.benchmark.folder import FAILED, RESULTS, RUNS, STARTED, SWEEP, TEST_LOG, SweepFolder, is_full
 from mexit_edge.benchmark.pools import Pool, WorkersLostError
 from mexit_edge.benchmark.record import RunRecord
-from mexit_edge.benchmark.results import log_tests, write_tables
+from mexit_edge.benchmark.results import write_tables
 from mexit_edge.benchmark.sweep import Run, Sweep, make_sweep, read_sweep
 from mexit_edge.cli import app
 from mexit_edge.errors import InputError, RunError
@@ -106,7 +109,7 @@ def test_the_same_training_in_another_sweep_is_the_same_run() -> None:
     "changes",
     [
         {"protocol": {"epochs": 3}},
-        {"protocol": {"epochs": 2, "engine": "tflm"}},
+        {"protocol": {"epochs": 2, "engine": "litert-builtin"}},
         {"regimes": [{"name": "joint", "options": {"label_smoothing": 0.1}}, {"name": "mixed"}]},
         {"backbones": [{"name": "cnn", "preset": "tiny", "options": {"dropout": 0.1}}]},
     ],
@@ -143,6 +146,13 @@ def test_own_windows_are_known_by_what_they_hold(tmp_path: Path) -> None:
         ({"seeds": [1, 1]}, "'1' stands twice"),
         ({"seeds": [-1]}, "seeds.0"),
         ({"regimes": []}, "at least 1 item"),
+        ({"reference": "jiont"}, "`reference` must be one of: joint, mixed"),
+        ({"protocol": {"equal_cost": True, "patience": 3}}, "equal_cost must be left out"),
+        ({"protocol": {"equal_cost": True, "cross_fit": 3}}, "equal_cost must be left out"),
+        ({"protocol": {"cross_fit": 3, "patience": 3}}, "patience must be left out"),
+        ({"protocol": {"perturbation_strength": 5}}, "perturbation_strength"),
+        ({"data": ["watch"], "protocol": {"judged_on": "out_of_fold"}}, "`split_seed` must be given"),
+        ({"seeds": list(range(50_001))}, "at most 100,000 runs"),
         ({"data": ["missing.npz"]}, "No such file"),
     ],
 )
@@ -243,25 +253,26 @@ def test_a_larger_sweep_keeps_the_runs_that_are_done(tmp_path: Path) -> None:
 # Workers
 
 
-def stand_in(folder: str, facts: str) -> None:
-    """Do what `work` does, without a training: the run's backbone label says how it ends."""
-    place, run = SweepFolder(Path(folder)), Run.model_validate_json(facts)
-    if place.start(run) > working.TRIES:
-        place.fail(run, "its worker died")
-        place.stop(run)
-        return
-    with (place.path / "begun.txt").open("a") as log:
+def fate(folder: Path, facts: str) -> tuple[int, str]:
+    """Stand in for the child of `work`: the run's regime and seed say how it ends, and for whom."""
+    place, run = SweepFolder(folder), Run.model_validate_json(facts)
+    with (folder / "begun.txt").open("a") as log:
         log.write(f"{run.key}\n")
-    fate = f"{run.regime} {run.seed}"
-    again = (place.path / "begun.txt").read_text().splitlines().count(run.key) > 1
+    again = (folder / "begun.txt").read_text().splitlines().count(run.key) > 1
     time.sleep(0.05)
-    if fate == "mixed 1" or (fate == "mixed 0" and not again):
+    if (run.regime, run.seed) == ("mixed", 1) or ((run.regime, run.seed) == ("mixed", 0) and not again):
         os.kill(os.getpid(), signal.SIGKILL)
-    if fate == "joint 1":
+    if (run.regime, run.seed) == ("joint", 1):
         place.fail(run, "it could not be done")
-    else:
-        record_of(run).save(place.record_file(run))
-    place.stop(run)
+        return working.child.FAILED, ""
+    record_of(run).save(place.record_file(run))
+    return working.child.DONE, ""
+
+
+def stand_in(folder: str, facts: str) -> None:
+    """Do what a worker does, without a training."""
+    working._in_child = fate
+    working.work(folder, facts)
 
 
 @pytest.mark.slow
@@ -287,21 +298,26 @@ def test_a_worker_that_dies_loses_nothing_and_nothing_counts_twice(
     failed = [(run.regime, run.seed) for run in sweep.runs() if not folder.is_finished(run)]
     assert failed == ([("joint", 1), ("mixed", 1)] if 1 in seeds else [])
     reasons = list(folder.failures(sweep.runs()).values())
-    assert reasons == (["it could not be done", "its worker died"] if 1 in seeds else [])
+    assert reasons == (["it could not be done", "its worker died, 2 times"] if 1 in seeds else [])
     assert sorted(ended) == sorted((str(run), folder.is_finished(run)) for run in sweep.runs())
-    assert not any((folder.path / STARTED).iterdir())
+    assert not any((folder.path / STARTED).glob("*.json"))
     begun = (folder.path / "begun.txt").read_text().splitlines()
     assert begun.count(next(run.key for run in sweep.runs() if run.regime == "mixed")) == 2
 
 
-def slow_stand_in(folder: str, facts: str) -> None:
+def slow_fate(folder: Path, facts: str) -> tuple[int, str]:
     """End the first run, and never the second."""
-    place, run = SweepFolder(Path(folder)), Run.model_validate_json(facts)
-    place.start(run)
+    place, run = SweepFolder(folder), Run.model_validate_json(facts)
     if run.regime == "mixed":
         time.sleep(600)
     record_of(run).save(place.record_file(run))
-    place.stop(run)
+    return working.child.DONE, ""
+
+
+def slow_stand_in(folder: str, facts: str) -> None:
+    """Do what a worker does, without a training."""
+    working._in_child = slow_fate
+    working.work(folder, facts)
 
 
 @pytest.mark.slow
@@ -324,7 +340,15 @@ def test_a_dask_scheduler_that_is_killed_loses_no_finished_run(
         for arguments in begun:
             command = [sys.executable, "-m", "dask", *arguments]
             processes.append(
-                subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                subprocess.Popen(
+                    command,
+                    cwd=tmp_path,
+                    # Dask looks for the stand-in by the name of this module.
+                    env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
             )
             wait_for(lambda: answers(address))
 
@@ -335,7 +359,8 @@ def test_a_dask_scheduler_that_is_killed_loses_no_finished_run(
             conduct(sweep, folder, Pool("dask", 2, address), killer)
     finally:
         for process in processes:
-            process.kill()
+            # With the workers that a worker's nanny began.
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     joint, mixed = sweep.runs()
     assert folder.is_finished(joint)
@@ -379,6 +404,34 @@ def test_a_child_that_is_killed_is_begun_once_more_and_then_reported(
     assert "was killed (SIGKILL), 2 times; its last words: out of memory" in reason
 
 
+def test_a_child_ends_with_its_worker(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mexit_edge.benchmark.child", str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        process.stdin.write(sweep_of().runs()[0].model_dump_json() + "\n")
+        process.stdin.close()
+        # Long before it could have trained anything.
+        assert process.wait(timeout=60) == working.child.FAILED
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_run_that_somebody_is_at_work_on_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, run = SweepFolder(tmp_path), sweep_of().runs()[0]
+    folder.begin(sweep_of())
+    monkeypatch.setattr(working, "_in_child", lambda *_: pytest.fail("begun twice"))
+    with folder.held(run):
+        folder.start(run)
+        second = threading.Thread(target=working.work, args=(str(tmp_path), run.model_dump_json()))
+        second.start()
+        record_of(run).save(folder.record_file(run))
+        folder.stop(run)
+    second.join(timeout=30)
+    assert not second.is_alive()
+    assert not folder.is_started(run)
+
+
 def test_a_full_disk_ends_the_sweep_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, run = SweepFolder(tmp_path), sweep_of().runs()[0]
     folder.begin(sweep_of())
@@ -404,6 +457,13 @@ def test_an_address_where_nobody_listens_is_refused(backend: str) -> None:
         Pool(backend, 2, address)
 
 
+@pytest.mark.parametrize("address", ["localhost", "localhost:abc", "", "127.0.0.1:99999", ":8786"])
+@pytest.mark.parametrize("backend", ["dask", "ray"])
+def test_an_address_that_is_none_is_refused(backend: str, address: str) -> None:
+    with pytest.raises(InputError, match=rf"`address` must be HOST:PORT of a running {backend} cluster"):
+        Pool(backend, 2, address)
+
+
 def test_unknown_back_ends_and_addresses_of_none_are_refused() -> None:
     with pytest.raises(InputError, match=r"`backend` must be one of: dask, local, ray"):
         Pool("slurm")
@@ -411,24 +471,42 @@ def test_unknown_back_ends_and_addresses_of_none_are_refused() -> None:
         Pool("local", address="127.0.0.1:8786")
 
 
-# The log of looks at test subjects
+# The log of evaluations on test subjects
+
+
+def saved(folder: Path, sweep: Sweep) -> list[Path]:
+    files = [folder / f"{run.key}.npz" for run in sweep.runs()]
+    for file, run in zip(files, sweep.runs(), strict=True):
+        record_of(run).save(file)
+    return files
 
 
 def test_every_evaluation_on_test_subjects_is_logged_once(tmp_path: Path) -> None:
     file = tmp_path / "log.csv"
-    records = [record_of(run) for run in sweep_of().runs()]
-    log_tests(file, records[:2])
+    files = saved(tmp_path, sweep_of())
+    log = EvaluationLog(file)
+    log.add(files[:2])
     first = file.read_text().splitlines()
-    log_tests(file, records)
+    log.add(files)
+    EvaluationLog(file).add(files)
     lines = file.read_text().splitlines()
     assert lines[:3] == first
-    assert len(lines) == 1 + len(records)
-    folds = [record_of(run) for run in sweep_of(protocol={"judged_on": "out_of_fold"}).runs()]
-    log_tests(file, folds)
-    assert file.read_text().splitlines() == lines
-    file.write_text("something,else\n")
+    assert len(lines) == 1 + len(files)
+    # Done again, with another result: another look.
+    replace(record_of(sweep_of().runs()[0]), epochs=3).save(files[0])
+    log.add(files)
+    assert len(file.read_text().splitlines()) == 2 + len(files)
+    (tmp_path / "folds").mkdir()
+    log.add(saved(tmp_path / "folds", sweep_of(protocol={"judged_on": "out_of_fold"})))
+    assert len(file.read_text().splitlines()) == 2 + len(files)
+
+
+@pytest.mark.parametrize("content", [b"something,else\n", b"", b"\xff\xfe", None])
+def test_what_is_no_such_log_is_refused_before_anything_runs(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "log.csv"
+    file.mkdir() if content is None else file.write_bytes(content)
     with pytest.raises(InputError, match="a log of evaluations on test subjects"):
-        log_tests(file, records)
+        EvaluationLog(file)
 
 
 # The whole, with trainings

@@ -1,12 +1,15 @@
 """Which regime to take for what, from a summary, and what it is not told apart from.
 
-Two regimes are told apart where the 95 % interval of their paired differences over seeds leaves out 0. The
-intervals are not corrected for how many regimes were compared, so the best of many looks better than it is.
+Two regimes are told apart where the 95 % interval of their paired differences over seeds leaves out 0. With
+few seeds hardly any are, so "not told apart" does not mean "as good": that is shown where the interval ends
+above -`MARGIN`. The intervals are not corrected for how many regimes were compared, so the best of many looks
+better than it is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from mexit_edge.benchmark.statistics import PairedDifference
 from mexit_edge.benchmark.summary import (
@@ -20,10 +23,14 @@ from mexit_edge.benchmark.summary import (
     Setting,
     Summary,
     quality_at,
+    robust_severities,
 )
 from mexit_edge.report import words
 
 BUDGETS = (0.25, 0.5)
+# Largest loss of balanced accuracy, as a share, with which a regime still counts as good as the best.
+MARGIN = 0.01
+MARGIN_SAID = f"{words.points(MARGIN, 0)} point"
 ONE_SEED = " (one seed)"
 
 
@@ -34,18 +41,38 @@ class Choice:
     Args:
         best: its name.
         cell: its figure.
-        tied: regimes that are not told apart from it, best first.
-        others: with the next best figures, best first.
-        behind: what the first of them has over the best; None where there is no other.
-        untested: those of ``tied`` that have fewer than two seeds in common with it.
+        behind: every other regime -> what it has over the best, best first; None where they have no seed in
+            common.
     """
 
     best: str
     cell: Cell
-    tied: tuple[str, ...]
-    others: tuple[str, ...]
-    behind: PairedDifference | None
-    untested: tuple[str, ...]
+    behind: Mapping[str, PairedDifference | None]
+
+    @property
+    def tied(self) -> tuple[str, ...]:
+        """Regimes that are not told apart from the best."""
+        return tuple(name for name, one in self.behind.items() if one is None or not one.told_apart)
+
+    @property
+    def untested(self) -> tuple[str, ...]:
+        """Those of them that have fewer than two seeds in common with it."""
+        return tuple(name for name, one in self.behind.items() if one is None or one.interval is None)
+
+    @property
+    def is_untested(self) -> bool:
+        """Whether there are others, and none of them could be compared."""
+        return bool(self.behind) and len(self.untested) == len(self.behind)
+
+    @property
+    def as_good(self) -> tuple[str, ...]:
+        """The best, and the regimes whose figure is shown to be less than `MARGIN` below it."""
+        shown = (
+            name
+            for name, one in self.behind.items()
+            if one is not None and one.interval is not None and one.interval.low > -MARGIN
+        )
+        return (self.best, *shown)
 
 
 @dataclass(frozen=True)
@@ -101,20 +128,16 @@ def advise(summary: Summary) -> tuple[Advice, ...]:
         *budgets,
         Advice(
             "robustness",
-            "balanced accuracy of the policy, mean over severities 3 to 5",
+            "balanced accuracy of the policy, mean over those of severities 3 to 5 that were judged",
             tuple(_by_robustness(summary, setting) for setting in summary.settings),
         ),
         Advice(
             "the least training cost",
-            "forward and backward MACs, among the regimes whose final quality is not told apart from the "
-            "best",
+            f"forward and backward MACs, among the regimes shown to lose less than {MARGIN_SAID} of final "
+            f"quality to the best: the paired interval stays above -{MARGIN_SAID}",
             tuple(_by_training_cost(summary, setting) for setting in summary.settings),
         ),
-        Advice(
-            "to train on small data",
-            "final quality on the data with the fewest training windows here",
-            tuple(_by_small_data(summary)),
-        ),
+        *_for_small_data(summary),
     )
 
 
@@ -129,15 +152,7 @@ def choose(summary: Summary, setting: Setting, measure: Measure) -> Choice | Non
         return None
     standings = {regime: summary.standing(setting, regime, measure) or 0.0 for regime in cells}
     best, *others = sorted(cells, key=lambda one: standings[one], reverse=not measure.lower_is_better)
-    differences = {one: summary.difference(setting, one, measure, best) for one in others}
-    return Choice(
-        best,
-        cells[best],
-        tuple(one for one, found in differences.items() if found is None or not found.told_apart),
-        tuple(others),
-        differences[others[0]] if others else None,
-        tuple(one for one, found in differences.items() if found is None or found.interval is None),
-    )
+    return Choice(best, cells[best], {one: summary.difference(setting, one, measure, best) for one in others})
 
 
 def fewest_windows(summary: Summary) -> dict[str, float]:
@@ -157,8 +172,9 @@ def percent_of(cell: Cell | None) -> str:
         return words.UNKNOWN
     if cell.interval is None:
         return f"{words.percent(cell.mean)}{ONE_SEED}"
-    ends = words.points(cell.interval.low, 1), words.points(min(cell.interval.high, 1.0), 1)
-    return f"{words.percent(cell.mean)} [{ends[0]},{words.NBSP}{ends[1]}]"
+    # No share is below 0; only a cost may pass 1, where a head at every exit is dearer than a single one.
+    low, high = max(cell.interval.low, 0.0), min(cell.interval.high, max(1.0, cell.mean))
+    return f"{words.percent(cell.mean)} [{words.points(low, 1)},{words.NBSP}{words.points(high, 1)}]"
 
 
 def share_of(cell: Cell | None) -> str:
@@ -177,11 +193,17 @@ def points_of(difference: PairedDifference | None, unit: str = "") -> str:
     return f"{mean} [{low},{words.NBSP}{high}]"
 
 
+def severities_said(severities: Sequence[float]) -> str:
+    """Return ``severity 5`` or ``severities 3, 4, 5``, and of none the range."""
+    named = ", ".join(f"{one:g}" for one in severities) or "3 to 5"
+    return f"severit{'y' if len(severities) == 1 else 'ies'} {named}"
+
+
 def _by_quality(summary: Summary, setting: Setting, measure: Measure) -> Pick:
     choice = choose(summary, setting, measure)
     if choice is None:
         return _unknown(setting, f"no exit is as cheap: the first one costs {_first_cost(summary, setting)}")
-    return Pick(str(setting), choice.best, percent_of(choice.cell), _tied(choice), _second(choice))
+    return _pick(setting, choice, percent_of(choice.cell))
 
 
 def _by_robustness(summary: Summary, setting: Setting) -> Pick:
@@ -189,51 +211,65 @@ def _by_robustness(summary: Summary, setting: Setting) -> Pick:
     if choice is None:
         return _unknown(setting, "not judged at severities 3 to 5")
     cost = summary.cell(setting, choice.best, ROBUST_COST)
-    because = f"{percent_of(choice.cell)}, at {percent_of(cost)} of the plain network's cost"
-    return Pick(str(setting), choice.best, because, _tied(choice), _second(choice))
+    judged = severities_said(robust_severities(summary.severities_of(setting)))
+    because = f"{percent_of(choice.cell)} over {judged}, at {percent_of(cost)} of the plain network's cost"
+    return _pick(setting, choice, because)
 
 
 def _by_training_cost(summary: Summary, setting: Setting) -> Pick:
     choice = choose(summary, setting, FINAL_QUALITY)
-    if choice is None or (choice.others and set(choice.untested) == set(choice.others)):
-        return _unknown(setting, "too few seeds to say which regimes are as good as the best")
-    costs = {
+    if choice is None:
+        return _unknown(setting, "no regime has a seed with all its folds yet")
+    cells = {
         regime: cell.mean
-        for regime in (choice.best, *choice.tied)
-        if regime not in choice.untested
-        and (cell := summary.cell(setting, regime, TRAINING_MACS)) is not None
+        for regime in (choice.best, *choice.behind)
+        if (cell := summary.cell(setting, regime, TRAINING_MACS)) is not None
     }
-    if not costs:
+    costs = dict(sorted(cells.items(), key=lambda item: item[1]))
+    good = [regime for regime in costs if regime in choice.as_good]
+    if not good:
         return _unknown(setting, "training cost could not be counted")
-    cheapest, *others = sorted(costs, key=lambda regime: costs[regime])
-    because = f"{words.macs(costs[cheapest])} MACs; final quality "
-    because += percent_of(summary.cell(setting, cheapest, FINAL_QUALITY))
-    if cheapest != choice.best:
-        behind = points_of(summary.difference(setting, cheapest, FINAL_QUALITY, choice.best), " points")
-        because += f", {behind} against {choice.best}"
+    cheapest, *others = good
+    of_all = next(iter(costs))
+    if choice.is_untested or (len(choice.as_good) == 1 and of_all != choice.best):
+        why = f"no other is shown to lose less than {MARGIN_SAID} to {choice.best}"
+        why = _ahead(choice) if choice.is_untested else f"{why} ({words.macs(costs[choice.best])} MACs)"
+        return _unknown(
+            setting, f"{why}; the cheapest is {of_all}: {_price(summary, setting, of_all, choice)}"
+        )
     alike = []
     for other in others:
         found = summary.difference(setting, other, TRAINING_MACS, cheapest)
         if found is None or not found.told_apart:
             alike.append(other)
     second = f"{others[0]}: {words.macs(costs[others[0]])} MACs" if others else words.NOT_APPLICABLE
+    because = _price(summary, setting, cheapest, choice)
     return Pick(str(setting), cheapest, because, ", ".join(alike) or "none", second)
 
 
-def _by_small_data(summary: Summary) -> list[Pick]:
+def _price(summary: Summary, setting: Setting, regime: str, choice: Choice) -> str:
+    """Return what a regime's training costs, and what it loses to the best."""
+    cost, quality = (summary.cell(setting, regime, one) for one in (TRAINING_MACS, FINAL_QUALITY))
+    said = f"{words.macs(None if cost is None else cost.mean)} MACs; final quality {percent_of(quality)}"
+    if regime != choice.best:
+        said += f", {points_of(choice.behind[regime], ' points')} against {choice.best}"
+    return said
+
+
+def _for_small_data(summary: Summary) -> tuple[Advice, ...]:
+    """Return the advice for the data with the fewest training windows; none where there is no other data."""
     windows = fewest_windows(summary)
-    if not windows:
-        return []
+    if len(windows) < 2:
+        return ()
     smallest = next(iter(windows))
-    said = f"{smallest} has {windows[smallest]:,.0f} training windows"
-    if len(windows) == 1:
-        said += "; there is no other data set here, so nothing tells how it would be with fewer"
     picks = []
     for setting in summary.settings:
         if setting.data == smallest:
             pick = _by_quality(summary, setting, FINAL_QUALITY)
-            picks.append(Pick(pick.where, pick.take, f"{pick.because}; {said}", pick.tied, pick.second))
-    return picks
+            said = f"{pick.because}; {smallest} has {windows[smallest]:,.0f} training windows"
+            picks.append(replace(pick, because=said))
+    judged_by = "final quality on the data with the fewest training windows here"
+    return (Advice("to train on small data", judged_by, tuple(picks)),)
 
 
 def _first_cost(summary: Summary, setting: Setting) -> str:
@@ -243,8 +279,20 @@ def _first_cost(summary: Summary, setting: Setting) -> str:
     return words.UNKNOWN if first is None or plain is None else words.percent(first.mean / plain.mean)
 
 
+def _pick(setting: Setting, choice: Choice, because: str) -> Pick:
+    take = choice.best
+    if choice.is_untested:
+        take, because = words.UNKNOWN, f"{_ahead(choice)}: {because.replace(ONE_SEED, '')}"
+    return Pick(str(setting), take, because, _tied(choice), _second(choice))
+
+
+def _ahead(choice: Choice) -> str:
+    seeds = "on one seed" if choice.cell.seeds == 1 else "with no two seeds in common with another"
+    return f"{choice.best} was ahead, {seeds}; nothing is told apart"
+
+
 def _tied(choice: Choice) -> str:
-    if not choice.others:
+    if not choice.behind:
         return words.NOT_APPLICABLE
     if not choice.tied:
         return "none"
@@ -256,9 +304,9 @@ def _tied(choice: Choice) -> str:
 
 
 def _second(choice: Choice) -> str:
-    if not choice.others:
-        return words.NOT_APPLICABLE
-    return f"{choice.others[0]}: {points_of(choice.behind, ' points')}"
+    for name, behind in choice.behind.items():
+        return f"{name}: {points_of(behind, ' points')}"
+    return words.NOT_APPLICABLE
 
 
 def _unknown(setting: Setting, why: str) -> Pick:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mexit_edge.benchmark.statistics import leaves_out_zero
 from mexit_edge.errors import InputError
 from mexit_edge.report import canvas, words
 
@@ -29,7 +30,10 @@ Floats = NDArray[np.float64]
 PANELS_ABREAST = 4
 # In inches; all figures of a page are as wide, so that letters are of one size.
 WIDTH, PANEL_HEIGHT, ROW, AROUND = 9.8, 1.9, 0.3, 1.0
-GRID_POINTS = 61
+# Around and between the panels of a figure, for their numbers, titles and legend.
+LEFT, RIGHT, TOP, BOTTOM, GAP, LINE = 0.62, 0.12, 0.62, 0.48, 0.14, 0.3
+# A panel is two inches wide: more points are not seen, and make the page larger.
+GRID_POINTS = 21
 # What the legend of panels calls what.
 OWN, SEEDS = "the regime above, mean over seeds", "lowest to highest seed"
 BOUND, SPAN = "its oracle", "all regimes"
@@ -79,7 +83,7 @@ class Spot:
         macs: forward and backward, mean over seeds.
         quality: mean over seeds, as a share.
         interval: of the quality; None with one seed.
-        is_marked: whether it is not told apart from the best.
+        is_marked: whether it is the best, or shown to be as good.
     """
 
     macs: float
@@ -95,7 +99,8 @@ def curve_line(seeds: Sequence[Sequence[tuple[QualityCostCurve, QualityCostCurve
         seeds: per seed, the curve and the oracle's of every fold.
         low: where the grid begins, not below any curve's first point; it ends at the plain network's cost.
     """
-    grid = np.linspace(low, 1.0, GRID_POINTS)
+    # Close where curves rise steeply, at the first exit's cost.
+    grid = np.geomspace(low, 1.0, GRID_POINTS)
     # (seeds, curve or oracle, points), the mean over folds.
     drawn = np.stack(
         [
@@ -135,9 +140,19 @@ def plot_panels(
     from matplotlib.figure import Figure
 
     down = ceil(len(lines) / PANELS_ABREAST)
-    # With a row for the legend, which all panels share.
-    figure = Figure(figsize=(WIDTH, PANEL_HEIGHT * down + 0.75), layout="constrained")
-    grid = figure.add_gridspec(down, PANELS_ABREAST)
+    # Laid out by hand: matplotlib's layout engine would draw all panels once more to measure them.
+    height = PANEL_HEIGHT * down + TOP + BOTTOM
+    figure = Figure(figsize=(WIDTH, height))
+    grid = figure.add_gridspec(
+        down,
+        PANELS_ABREAST,
+        left=LEFT / WIDTH,
+        right=1 - RIGHT / WIDTH,
+        bottom=BOTTOM / height,
+        top=1 - TOP / height,
+        wspace=GAP * PANELS_ABREAST / (WIDTH - LEFT - RIGHT),
+        hspace=LINE / (PANEL_HEIGHT - LINE),
+    )
     panels: list[Axes] = []
     for place, name in enumerate(lines):
         shared = panels[0] if panels else None
@@ -145,21 +160,22 @@ def plot_panels(
         _panel(panel, name, lines, reference)
         # Numbers where no panel stands below, or to the left.
         panel.tick_params(
-            labelbottom=place + PANELS_ABREAST >= len(lines), labelleft=place % PANELS_ABREAST == 0
+            labelbottom=place + PANELS_ABREAST >= len(lines), labelleft=place % PANELS_ABREAST == 0, length=0
         )
+        panel.grid(visible=False, axis="x")
+        panel.locator_params(axis="x", nbins=6)
+        panel.locator_params(axis="y", nbins=5)
         panels.append(panel)
     first = panels[0]
     _shared_range(first, list(lines.values()))
-    figure.supxlabel(xlabel, fontsize=9.5)
-    figure.supylabel(ylabel, fontsize=9.5)
+    figure.supxlabel(xlabel, fontsize=9.5, y=0.08 / height)
+    figure.supylabel(ylabel, fontsize=9.5, x=0.08 / WIDTH)
     # The reference's own panel has no line of the reference: any other panel names all there is.
     named: dict[str, Any] = {}
     for panel in panels:
         named |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
     handles = {label: named[label] for label in (OWN, SEEDS, reference, BOUND, SPAN) if label in named}
-    figure.legend(
-        list(handles.values()), list(handles), loc="outside upper left", ncols=len(handles), frameon=False
-    )
+    figure.legend(list(handles.values()), list(handles), loc="upper left", ncols=len(handles), frameon=False)
     return first
 
 
@@ -184,7 +200,7 @@ def plot_forest(
     colours, ink = canvas.cycle(), canvas.load_matplotlib().rcParams["axes.labelcolor"]
     ax.axvline(0, color=ink, linewidth=1)
     for place, one in enumerate(rows.values()):
-        apart = one.seeds is not None and not one.seeds.low <= 0 <= one.seeds.high
+        apart = leaves_out_zero(one.seeds)
         colour = (colours[0] if one.mean > 0 else colours[1 % len(colours)]) if apart else canvas.muted()
         if one.subjects is not None:
             ends = [one.subjects.low, one.subjects.high]
@@ -220,7 +236,7 @@ def plot_forests(forests: Mapping[str, Mapping[str, Difference]], xlabel: str) -
 
 
 def plot_training_cost(spots: Mapping[str, Spot], xlabel: str) -> Axes:
-    """Draw quality beside what training cost, cheapest first; what is not told apart from the best in colour.
+    """Draw quality beside what training cost, cheapest first; the best and what is as good in colour.
 
     Two panels with one row per regime: names beside the points of a cloud would lie on each other.
 
@@ -363,8 +379,8 @@ def _panel(ax: Axes, name: str, lines: Mapping[str, Line], reference: str) -> No
 
 def _shared_range(ax: Axes, lines: Sequence[Line]) -> None:
     """Let the lines fill the panels; of curves over cost the worst first exit does not set the scale."""
-    values = 100 * np.concatenate([line.mean for line in lines])
     has_bounds = any(line.bound is not None for line in lines)
+    values = 100 * np.concatenate([line.mean if has_bounds else line.low for line in lines])
     low = float(np.quantile(values, LOWEST_QUANTILE)) if has_bounds else float(values.min())
     tops = [100 * (line.high if line.bound is None else np.maximum(line.high, line.bound)) for line in lines]
     high = float(np.max(tops))

@@ -94,7 +94,7 @@ class SweepFolder:
             (self.path / name).mkdir(exist_ok=True)
         for name in (FAILED, STARTED):
             for file in (self.path / name).glob("*.json"):
-                file.unlink()
+                file.unlink(missing_ok=True)
 
     def sweep(self) -> Sweep:
         """Return the sweep that was noted last.
@@ -126,6 +126,18 @@ class SweepFolder:
         """Return whether a run is neither finished nor failed."""
         return not self.is_finished(run) and not self._failure(run).exists()
 
+    @contextmanager
+    def held(self, run: Run) -> Iterator[None]:
+        """Wait until nobody else works on a run, and keep others from it.
+
+        A cluster that lost its scheduler may still be at work on what is handed out again. The system lets go
+        of the lock when its holder dies.
+        """
+        from filelock import FileLock
+
+        with FileLock(self.path / STARTED / f"{run.key}.lock"):
+            yield
+
     def is_started(self, run: Run) -> bool:
         """Return whether somebody has begun a run and not come to its end."""
         return self._mark(run).exists()
@@ -155,6 +167,10 @@ class SweepFolder:
             for run in runs
             if self._failure(run).exists() and not self.is_finished(run)
         }
+
+    def record_files(self) -> list[Path]:
+        """Return the files of all finished runs, of this sweep or another."""
+        return sorted((self.path / RUNS).glob("*.npz"))
 
     def records(self, runs: Sequence[Run]) -> Iterator[RunRecord]:
         """Give the records of the finished ones among runs, in their order.

@@ -22,12 +22,12 @@ from mexit_edge.benchmark.statistics import DRAWS, FEWEST_PAIRS, LEVEL, subject_
 from mexit_edge.benchmark.summary import (
     FINAL_QUALITY,
     ROBUST_QUALITY,
-    ROBUST_SEVERITIES,
+    Measure,
     Setting,
     Summary,
     quality_at,
+    robust_severities,
 )
-from mexit_edge.report import canvas
 from mexit_edge.report.environment import load_template
 from mexit_edge.report.page import KeyFigure
 from mexit_edge.report.provenance import FEW_SUBJECTS, settings_table
@@ -42,12 +42,40 @@ if TYPE_CHECKING:
 TEMPLATE = "bench.html.j2"
 # Of more settings the headline counts only.
 MOST_NAMED = 3
-# What the paired differences and the ranks are of.
-FINAL, HALF, ROBUST = "final exit", "at 50 % of the cost", "severity 3 to 5"
 
 Floats = NDArray[np.float64]
 # Setting -> regime -> records.
 Records = Mapping[Setting, Mapping[str, Sequence["RunRecord"]]]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A figure that paired differences and ranks are of.
+
+    Args:
+        title: what it is called.
+        measure: where the summary has it.
+        credit: record -> (n,) how far each judged window is told right; None where it does not apply.
+    """
+
+    title: str
+    measure: Measure
+    credit: Callable[[RunRecord], Floats | None]
+
+
+def robust_credit(record: RunRecord) -> Floats | None:
+    """Return (n,) how far the policy is right on a window, mean over the severities of robustness."""
+    severities = robust_severities(record.severities)
+    if not severities:
+        return None
+    return np.asarray(np.mean([policy_credit(record, severity) for severity in severities], axis=0))
+
+
+COMPARED = (
+    Compared("final exit", FINAL_QUALITY, final_credit),
+    Compared("at 50 % of the cost", quality_at(0.5), partial(credit_at, share=0.5)),
+    Compared("robustness", ROBUST_QUALITY, robust_credit),
+)
 
 
 @dataclass(frozen=True)
@@ -81,16 +109,6 @@ class Part:
     cost: Picture | None
 
 
-def check_installed() -> None:
-    """Refuse to begin where the page or its figures cannot be made in the end.
-
-    Raises:
-        MissingExtraError: jinja2 or matplotlib is not installed.
-    """
-    load_template(TEMPLATE)
-    canvas.load_matplotlib()
-
-
 def render_bench_page(
     summary: Summary,
     records: Iterable[RunRecord],
@@ -111,12 +129,7 @@ def render_bench_page(
         MissingExtraError: jinja2 or matplotlib is not installed.
     """
     grouped = _grouped(records)
-    measures = {
-        FINAL: FINAL_QUALITY,
-        HALF: quality_at(0.5),
-        ROBUST: ROBUST_QUALITY,
-    }
-    rankings = {title: summary.ranking(measure) for title, measure in measures.items()}
+    rankings = {one.title: summary.ranking(one.measure) for one in COMPARED}
     return str(
         load_template(TEMPLATE).render(
             name="Which regime, at which cost",
@@ -133,9 +146,11 @@ def render_bench_page(
                 pictures.ranks(title, one) for title, one in rankings.items() if len(one.regimes) > 1
             ],
             failed=tables.failed_table(failed) if failed else None,
-            settings=settings_table(_settings(sweep)),
-            versions=tables.plain_table("Of the runs.", ("tool", "version"), versions.items()),
-            notes=_notes(summary, grouped),
+            settings=settings_table(_settings(sweep, summary.reference)),
+            versions=tables.plain_table(
+                "Of the runs; several where they differ.", ("tool", "version"), versions.items()
+            ),
+            notes=_notes(summary, grouped, sweep),
         )
     )
 
@@ -161,7 +176,7 @@ def headline(summary: Summary) -> str:
             apart = "" if found.told_apart else ", not told apart"
             text += f": {points_of(found, ' points')} against {summary.reference}{apart}"
         elif choice.tied:
-            text += f", not told apart from {len(choice.tied)} of {len(choice.others)} others"
+            text += f", not told apart from {len(choice.tied)} of {len(choice.behind)} others"
         said.append(text + ".")
     return " ".join(said)
 
@@ -182,47 +197,60 @@ def _key_figures(
 ) -> tuple[KeyFigure, ...]:
     done = [one for regimes in grouped.values() for records in regimes.values() for one in records]
     asked = len(sweep.runs())
-    windows = {one.run.data: len(one.y) for one in done}
     seeds = {one.run.seed for one in done}
     return (
         KeyFigure("runs finished", f"{len(done):,}", f"of {asked:,} in the sweep; {len(failed):,} failed"),
         KeyFigure("regimes", str(len(summary.regimes)), f"compared with {summary.reference}"),
         KeyFigure("seeds", str(len(seeds)), "in all; the tables say how many of each regime"),
-        KeyFigure(
-            "judged windows per run",
-            " / ".join(f"{n:,}" for n in windows.values()),
-            ", ".join(windows),
-        ),
+        _judged_windows(done),
     )
+
+
+def _judged_windows(done: Sequence[RunRecord]) -> KeyFigure:
+    """Return how many windows a run judges; folds and drawn splits judge other subjects."""
+    per_run: dict[str, set[int]] = {}
+    of_subjects: dict[str, dict[int, int]] = {}
+    for one in done:
+        per_run.setdefault(one.run.data, set()).add(len(one.y))
+        # All windows of a judged subject are judged, in every run the same.
+        numbers, counts = np.unique(one.subject, return_counts=True)
+        of_subjects.setdefault(one.run.data, {}).update(zip(numbers.tolist(), counts.tolist(), strict=True))
+    shown, said = [], []
+    for data, numbers_of in per_run.items():
+        ends = dict.fromkeys(f"{n:,}" for n in (min(numbers_of), max(numbers_of)))
+        shown.append(" to ".join(ends))
+        in_all = sum(of_subjects[data].values())
+        said.append(data if in_all == max(numbers_of) else f"{data}, {in_all:,} in all")
+    return KeyFigure("judged windows per run", " / ".join(shown), "; ".join(said))
 
 
 def _part(summary: Summary, setting: Setting, records: Mapping[str, Sequence[RunRecord]]) -> Part:
     order = tables.by_final_quality(summary, setting)
     severities = summary.severities_of(setting)
-    compared = {FINAL: FINAL_QUALITY, HALF: quality_at(0.5), ROBUST: ROBUST_QUALITY}
-    compared = {
-        title: one
-        for title, one in compared.items()
-        if any(summary.cell(setting, regime, one) is not None for regime in order)
-    }
-    over_subjects = _over_subjects(records, summary.reference, list(compared))
+    compared = [
+        one
+        for one in COMPARED
+        if any(summary.cell(setting, regime, one.measure) is not None for regime in order)
+    ]
+    over_subjects = _over_subjects(records, summary.reference, compared)
     is_compared = summary.reference in order and len(order) > 1
     differences = tuple(
         tables.differences_table(
             summary,
             setting,
-            title,
-            measure,
-            {regime: interval for (figure, regime), interval in over_subjects.items() if figure == title},
+            one.title,
+            one.measure,
+            {regime: interval for (title, regime), interval in over_subjects.items() if title == one.title},
         )
-        for title, measure in compared.items()
+        for one in compared
         if is_compared
     )
+    measures = {one.title: one.measure for one in compared}
     return Part(
         name=str(setting),
         quality=tables.quality_table(summary, setting),
         merits=tables.merits_table(summary, setting),
-        forest=pictures.forest(summary, setting, order, compared, over_subjects) if is_compared else None,
+        forest=pictures.forest(summary, setting, order, measures, over_subjects) if is_compared else None,
         differences=differences,
         budgets=tables.budget_table(summary, setting),
         curves=pictures.curves(summary, setting, order, records),
@@ -234,22 +262,17 @@ def _part(summary: Summary, setting: Setting, records: Mapping[str, Sequence[Run
 
 
 def _over_subjects(
-    records: Mapping[str, Sequence[RunRecord]], reference: str, titles: Sequence[str]
+    records: Mapping[str, Sequence[RunRecord]], reference: str, compared: Sequence[Compared]
 ) -> dict[tuple[str, str], Interval | None]:
     """Return (title, regime) -> interval over judged subjects of what a regime has over the reference."""
-    made: dict[str, Callable[[RunRecord], Floats | None]] = {
-        FINAL: final_credit,
-        HALF: partial(credit_at, share=0.5),
-        ROBUST: _robust_credit,
-    }
+    theirs = records.get(reference, ())
     found: dict[tuple[str, str], Interval | None] = {}
-    for title in titles:
-        credits = {id(one): made[title](one) for several in records.values() for one in several}
+    for figure in compared:
+        # The reference's stand in every pair.
+        credits = {id(one): figure.credit(one) for several in records.values() for one in several}
         for regime, ours in records.items():
-            theirs = records.get(reference, ())
-            if regime == reference or not _in_common(ours, theirs):
-                continue
-            found[title, regime] = subject_bootstrap(ours, theirs, partial(_known, credits))
+            if regime != reference and _in_common(ours, theirs):
+                found[figure.title, regime] = subject_bootstrap(ours, theirs, partial(_known, credits))
     return found
 
 
@@ -257,13 +280,7 @@ def _known(credits: Mapping[int, Floats | None], record: RunRecord) -> Floats | 
     return credits[id(record)]
 
 
-def _robust_credit(record: RunRecord) -> Floats | None:
-    if not set(ROBUST_SEVERITIES) <= set(record.severities):
-        return None
-    return np.asarray(np.mean([policy_credit(record, one) for one in ROBUST_SEVERITIES], axis=0))
-
-
-def _settings(sweep: Sweep) -> dict[str, object]:
+def _settings(sweep: Sweep, reference: str) -> dict[str, object]:
     facts = sweep.model_dump(mode="json")
     return {
         "data": facts["data"],
@@ -277,12 +294,13 @@ def _settings(sweep: Sweep) -> dict[str, object]:
             for one in sweep.regimes
         },
         "seeds": facts["seeds"],
-        "reference": facts["reference"],
+        "reference": reference,
         **facts["protocol"],
     }
 
 
-def _notes(summary: Summary, grouped: Records) -> list[str]:
+def _notes(summary: Summary, grouped: Records, sweep: Sweep) -> list[str]:
+    done = [one for regimes in grouped.values() for records in regimes.values() for one in records]
     lines = [
         f"Every interval has level {100 * LEVEL:.0f} %. None is corrected for how many regimes are "
         "compared: the best of many looks better than it is, which is why a choice is made out of fold and "
@@ -296,6 +314,14 @@ def _notes(summary: Summary, grouped: Records) -> list[str]:
         lines.append(
             "Out of fold: every figure is of training subjects, judged by networks that never saw them."
         )
+    if len({setting.data for setting in summary.settings}) == 1:
+        lines.append("With one data set nothing tells which regime to take for fewer training windows.")
+    unturned = dict.fromkeys(one.run.data for one in done if _has_no_perturbations(one, sweep))
+    if unturned:
+        lines.append(
+            f"The sensor of {', '.join(unturned)} names no rigid bodies (that of windows of one's own never "
+            "does): training windows were not perturbed, and there are no severities to judge at."
+        )
     for setting, regimes in grouped.items():
         subjects = {int(s) for records in regimes.values() for one in records for s in np.unique(one.subject)}
         if len(subjects) < FEW_SUBJECTS:
@@ -303,7 +329,6 @@ def _notes(summary: Summary, grouped: Records) -> list[str]:
                 f"On {setting} there are {len(subjects)} judged subjects: with fewer than {FEW_SUBJECTS} the "
                 "interval over subjects is narrower than its level says."
             )
-    done = [one for regimes in grouped.values() for records in regimes.values() for one in records]
     engines = ", ".join(sorted({one.engine for one in done}))
     if engines:
         lines.append(f"Executed by {engines}. Another engine may round some logits differently.")
@@ -312,6 +337,11 @@ def _notes(summary: Summary, grouped: Records) -> list[str]:
     if mixed:
         lines.append(f"Not all runs were made with the same version of {', '.join(mixed)}.")
     return lines
+
+
+def _has_no_perturbations(record: RunRecord, sweep: Sweep) -> bool:
+    is_asked = record.run.windows_file is not None or len(sweep.protocol.severities) > 1
+    return is_asked and record.severities == (0.0,)
 
 
 def _grouped(records: Iterable[RunRecord]) -> Records:

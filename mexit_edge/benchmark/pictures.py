@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mexit_edge.benchmark import figures
-from mexit_edge.benchmark.advice import choose
+from mexit_edge.benchmark.advice import MARGIN_SAID, choose
 from mexit_edge.benchmark.quality_cost import QualityCostCurve, oracle_curve, quality_cost_curve
 from mexit_edge.benchmark.summary import (
     FINAL_QUALITY,
@@ -147,8 +147,9 @@ def training_cost(summary: Summary, setting: Setting, order: Sequence[str]) -> P
     for regime in order:
         cost, quality = (summary.cell(setting, regime, one) for one in (TRAINING_MACS, FINAL_QUALITY))
         if choice is not None and cost is not None and quality is not None:
-            is_marked = regime == choice.best or regime in choice.tied
-            spots[regime] = figures.Spot(cost.mean, quality.mean, quality.interval, is_marked)
+            spots[regime] = figures.Spot(
+                cost.mean, quality.mean, quality.interval, is_marked=regime in choice.as_good
+            )
     if not spots:
         return None
     return picture(
@@ -159,8 +160,8 @@ def training_cost(summary: Summary, setting: Setting, order: Sequence[str]) -> P
         )
         + ".",
         caption=(
-            "Cheapest training first. In colour with a round mark: not told apart from the best final "
-            "quality. Lines: 95 % interval over seeds."
+            "Cheapest training first. In colour with a round mark: the best final quality, and what is "
+            f"shown to lose less than {MARGIN_SAID} to it. Lines: 95 % interval over seeds."
         ),
         is_wide=True,
     )

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 from mexit_edge.errors import InputError, MissingExtraError, unknown_name
 
 TIMEOUT_S = 10.0
+# What Ray itself takes for the cluster that was started on this machine.
+RAY_AUTO = "auto"
 POLL_S = 0.2
 
 
@@ -54,7 +56,7 @@ class Pool:
         module = {"local": "joblib", "dask": "distributed", "ray": "ray"}[self.backend]
         if find_spec(module) is None:
             raise MissingExtraError(module, {"local": "bench"}.get(self.backend, self.backend))
-        if self.address is not None:
+        if self.address is not None and not (self.backend == "ray" and self.address == RAY_AUTO):
             _refuse_silent(self.address, self.backend)
 
     def run(
@@ -109,22 +111,23 @@ def _dask(pool: Pool, workers: int | None) -> Iterator[Opened]:
 
     # Its notices of lost connections come from threads of its own, in the middle of the progress.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    own = None
-    if pool.address is None:
-        own = LocalCluster(
-            n_workers=workers or pool.n_local, threads_per_worker=1, processes=True, dashboard_address=None
-        )
-    try:
-        client = Client(own or pool.address, timeout=TIMEOUT_S)
-    except OSError as error:
-        raise WorkersLostError(f"the Dask scheduler does not answer: {error}") from error
-    try:
+    with ExitStack() as stack:
+        cluster: Any = pool.address
+        if cluster is None:
+            cluster = LocalCluster(
+                n_workers=workers or pool.n_local,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+            )
+            stack.callback(cluster.close, timeout=5)
+        try:
+            client = Client(cluster, timeout=TIMEOUT_S)
+        except OSError as error:
+            raise WorkersLostError(f"the Dask scheduler does not answer: {error}") from error
+        stack.callback(client.close, timeout=1)
         n_jobs = workers or pool.workers or sum(client.nthreads().values()) or 1
         yield "dask", n_jobs, partial(_watched, client)
-    finally:
-        client.close(timeout=1)
-        if own is not None:
-            own.close(timeout=5)
 
 
 @contextmanager
@@ -171,9 +174,10 @@ def _watched(client: Any, work: Work) -> None:
             last_seen = time.monotonic()
         elif time.monotonic() - last_seen > TIMEOUT_S:
             raise WorkersLostError("the Dask scheduler no longer answers")
-        # What a task raises itself comes as its result; only one whose workers died has this state.
-        if thread.is_alive() and any(one.status == "error" for one in tuple(client.futures.values())):
-            raise WorkersLostError("the workers of a run died")
+        # What a run raises comes as its result; only a task that Dask gave up has this state.
+        given_up = [one for one in tuple(client.futures.values()) if one.status == "error"]
+        if thread.is_alive() and given_up:
+            raise WorkersLostError(f"Dask gave up a run: {given_up[0].exception}")
     if caught:
         raise caught[0]
 
@@ -202,21 +206,19 @@ def _lost(backend: str) -> tuple[type[BaseException], ...]:
 
 def _refuse_silent(address: str, backend: str) -> None:
     """Refuse an address at which nobody listens; Ray itself would look for minutes."""
-    host, port = _host_and_port(address)
+    try:
+        parts = urlsplit(address if "//" in address else f"tcp://{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
     if host is None or port is None:
-        return
+        raise InputError(
+            f"`address` must be HOST:PORT of a running {backend} cluster. Received: {address!r}."
+        )
     try:
         socket.create_connection((host, port), TIMEOUT_S).close()
     except OSError as error:
         raise _silent(address, backend, error.strerror or str(error)) from error
-
-
-def _host_and_port(address: str) -> tuple[str | None, int | None]:
-    try:
-        parts = urlsplit(address if "//" in address else f"tcp://{address}")
-        return parts.hostname, parts.port
-    except ValueError:
-        return None, None
 
 
 def _silent(address: str, backend: str, reason: str) -> InputError:

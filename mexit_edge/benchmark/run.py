@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from mexit_edge.files import sha256
 from mexit_edge.regimes import PhaseCost, Recipe, StopAfterEpoch, cross_fit
 from mexit_edge.regimes.cross_fit import OutOfFold, subject_folds
 from mexit_edge.regimes.equal_cost import epochs_of_equal_cost
-from mexit_edge.runtime import Runtime, reference_engine
+from mexit_edge.runtime import Runtime
 from mexit_edge.signals import (
     Normalisation,
     Perturbation,
@@ -35,6 +35,8 @@ from mexit_edge.simulate import LeastCost, calibrate_out_of_fold, exit_costs, ju
 from mexit_edge.simulate.out_of_fold import quantize
 
 SCORE = "logit_margin"
+T = TypeVar("T")
+
 PACKAGES = ("mexit-edge", "tensorflow", "keras", "numpy", "ai-edge-litert")
 
 
@@ -67,7 +69,7 @@ def perform(run: Run) -> RunRecord:
     normalisation = Normalisation.fit(sets.train)
     fitted = _fit(run, recipe, sets)
     bundle = export(fitted.model, sets.train, name=run.data, seed=run.seed)
-    engine = run.protocol.engine or reference_engine()
+    engine = _known(run.protocol.engine, "`engine` must be settled in a run")
     bundle, calibration_y, calibration_logits = _calibrated(run, bundle, sets, fitted, engine)
     severities = run.protocol.severities if judged.sensor.rigid_bodies else (0.0,)
     runtime = Runtime(bundle, engine)
@@ -93,7 +95,7 @@ def perform(run: Run) -> RunRecord:
         scales=tuple(stage.outputs[0].scale for stage in manifest.stages),
         thresholds=manifest.exit_rule().thresholds,
         exit_macs=manifest.cumulative_macs,
-        plain_macs=_known(single_exit_macs(bundle)),
+        plain_macs=_known(single_exit_macs(bundle), "every operator of a bundle must have a known cost"),
         training_cost=tuple(cost.to_dict() for cost in fitted.costs),
         epochs=fitted.epochs,
         engine=engine,
@@ -109,12 +111,31 @@ def subject_sets(run: Run, windows: Windows) -> Split | HeldOutTest:
     Raises:
         InputError: there are too few subjects.
     """
+    protocol = run.protocol
     test: Any = None if run.windows_file else dataset(run.data).standard_test
-    if run.judged_on == OUT_OF_FOLD:
-        windows = hold_out_test(windows, test, run.seed).train
-        test = subject_folds(windows.subjects, run.protocol.folds, run.seed)[run.fold or 0]
-    split = split_by_subject if run.protocol.cross_fit is None else hold_out_test
-    return split(windows, test, seed=run.seed)
+    if protocol.split_seed is not None or run.judged_on == OUT_OF_FOLD:
+        seed = run.seed if protocol.split_seed is None else protocol.split_seed
+        held_out = hold_out_test(windows, test, seed)
+        test = held_out.test.subjects
+        if run.judged_on == OUT_OF_FOLD:
+            windows = held_out.train
+            test = subject_folds(windows.subjects, protocol.folds, run.seed)[run.fold or 0]
+    split = split_by_subject if protocol.cross_fit is None else hold_out_test
+    return _with_fewer(split(windows, test, seed=run.seed), run)
+
+
+def _with_fewer(sets: Split | HeldOutTest, run: Run) -> Split | HeldOutTest:
+    """Return the sets with as many training subjects as the protocol says."""
+    wanted, there = run.protocol.training_subjects, sets.train.subjects
+    if wanted is None:
+        return sets
+    if wanted > len(there):
+        raise InputError(
+            f"`training_subjects` must be at most what the split leaves for training ({len(there)}). "
+            f"Received: {wanted}."
+        )
+    drawn = np.random.default_rng(run.seed).permutation(there)[:wanted]
+    return replace(sets, train=sets.train.of_subjects(drawn.tolist()))
 
 
 def perturbed(windows: Windows, normalisation: Normalisation, severity: float, seed: int) -> Windows:
@@ -176,7 +197,8 @@ def _fit(run: Run, recipe: Recipe, sets: Split | HeldOutTest) -> _Fitted:
             callbacks=[recipe.best_epoch()],
             verbose=0,
         )
-        return _Fitted(model, recipe.epochs, model.training_cost)
+        epochs = sum(cost.epochs for cost in model.training_cost)
+        return _Fitted(model, epochs, model.training_cost)
     found = cross_fit(
         lambda train, fold: _model(recipe, train, run.protocol),
         sets.train,
@@ -236,13 +258,10 @@ def _calibrated(
     return bundle, found.windows.y, logits
 
 
-def _known(macs: int | None) -> int:
-    # Every operator of an int8 bundle is one that the converter makes, and `export` counted its stages.
-    if macs is None:
-        raise RunError(
-            "The cost of the network without early heads must be known. Received: an unknown operator."
-        )
-    return macs
+def _known(value: T | None, rule: str) -> T:
+    if value is None:
+        raise RunError(f"{rule}. Received: None.")
+    return value
 
 
 def _subjects(sets: Split | HeldOutTest) -> dict[str, tuple[int, ...]]:

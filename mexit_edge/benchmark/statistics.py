@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mexit_edge.errors import InputError
 from mexit_edge.exits import Interval
+from mexit_edge.exits.metrics import drawn_balanced_means, drawn_subjects
 
 if TYPE_CHECKING:
     from mexit_edge.benchmark.record import RunRecord
@@ -56,7 +57,7 @@ class PairedDifference:
     @property
     def told_apart(self) -> bool:
         """Whether the interval leaves out 0; False where there is none."""
-        return self.interval is not None and not self.interval.low <= 0 <= self.interval.high
+        return leaves_out_zero(self.interval)
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,11 @@ class Ranking:
     friedman_p: float | None
     cliques: tuple[tuple[str, ...], ...]
     note: str
+
+
+def leaves_out_zero(interval: Interval | None) -> bool:
+    """Return whether an interval of a difference leaves out 0; False where there is none."""
+    return interval is not None and not interval.low <= 0 <= interval.high
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
@@ -122,20 +128,16 @@ def signed_rank_p(differences: NDArray[np.float64]) -> float | None:
     """
     if len(differences) < FEWEST_PAIRS:
         return None
+    from scipy import stats
+
     differences = differences[differences != 0]
     # Twice the ranks, which are then whole numbers even where two share one.
-    doubled = np.rint(2 * ranks(np.abs(differences))).astype(np.int64)
+    doubled = np.rint(2 * stats.rankdata(np.abs(differences))).astype(np.int64)
     share = np.ones(1)
     for rank in doubled:
         share = 0.5 * (np.pad(share, (0, rank)) + np.pad(share, (rank, 0)))
     lesser = min(int(doubled[differences > 0].sum()), int(doubled[differences < 0].sum()))
     return min(1.0, 2 * float(share[: lesser + 1].sum()))
-
-
-def ranks(values: Floats) -> Floats:
-    """Return ranks from 1 for the smallest; equal values share their mean rank."""
-    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[index])
 
 
 def holm(p_values: Sequence[float | None], alpha: float = ALPHA) -> list[bool]:
@@ -163,11 +165,12 @@ def rank_regimes(
         regimes: name per column.
         lower_is_better: whether rank 1 is the smallest.
     """
+    from scipy import stats
+
     n_blocks, n_regimes = values.shape
     if not n_blocks or n_regimes < 2:
         return Ranking((), (), n_blocks, None, (), "There is no block in which all regimes have a run.")
-    within = np.stack([ranks(block if lower_is_better else -block) for block in values])
-    mean_ranks = within.mean(axis=0)
+    mean_ranks = stats.rankdata(values if lower_is_better else -values, axis=1).mean(axis=0)
     order = np.argsort(mean_ranks, kind="stable").tolist()
     names = tuple(regimes[place] for place in order)
     ordered = values[:, order]
@@ -225,37 +228,21 @@ def subject_bootstrap(
     subjects = np.unique(np.concatenate([one.subject for one, _ in pairs]))
     if len(subjects) < 2:
         return None
-    drawn = np.random.default_rng(seed).integers(len(subjects), size=(draws, len(subjects)))
-    times = np.stack([np.bincount(row, minlength=len(subjects)) for row in drawn]).astype(np.float64)
+    times = drawn_subjects(len(subjects), draws, seed)
     of_seed = Counter(one.run.seed for one, _ in pairs)
     total, weights = np.zeros((2, draws))
     for one, other in pairs:
         credits = figure(one), figure(other)
         if credits[0] is None or credits[1] is None:
             return None
-        difference, is_there = _drawn_difference(one, credits[0] - credits[1], subjects, times)
+        column = np.searchsorted(subjects, one.subject)
+        difference = drawn_balanced_means(credits[0] - credits[1], one.y, column, times)
         # A draw may hold none of a fold's subjects: the other folds and seeds stand for it.
-        weight = is_there / of_seed[one.run.seed]
-        total += weight * difference
-        weights += weight
+        is_there = np.isfinite(difference)
+        total[is_there] += difference[is_there] / of_seed[one.run.seed]
+        weights[is_there] += 1 / of_seed[one.run.seed]
     low, high = np.quantile(total[weights > 0] / weights[weights > 0], [ALPHA / 2, 1 - ALPHA / 2])
     return Interval(float(low), float(high), LEVEL)
-
-
-def _drawn_difference(
-    record: RunRecord, difference: Floats, subjects: NDArray[np.int64], times: Floats
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return (draws,) mean difference over the classes that were drawn, and whether any was."""
-    classes, column = np.unique(record.y, return_inverse=True)
-    row = np.searchsorted(subjects, record.subject)
-    gained, counts = np.zeros((2, len(subjects), len(classes)))
-    np.add.at(gained, (row, column), difference)
-    np.add.at(counts, (row, column), 1)
-    sums, totals = times @ gained, times @ counts
-    present = totals > 0
-    shares = np.divide(sums, totals, out=np.zeros_like(sums), where=present)
-    n_present = present.sum(axis=1)
-    return shares.sum(axis=1) / np.maximum(n_present, 1), n_present > 0
 
 
 def _pairs(

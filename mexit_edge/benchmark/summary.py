@@ -22,8 +22,8 @@ from mexit_edge.exits import Interval
 
 # Figures of which less is better.
 COSTS = frozenset({"mean_macs_share", "macs", "forward_macs", "backward_macs", "training_macs", "epochs"})
-# Severities whose mean is the figure of robustness.
-ROBUST_SEVERITIES = (3.0, 4.0, 5.0)
+# Robustness is the mean over the severities from here to 5, the highest, at which the runs were judged.
+LEAST_ROBUST_SEVERITY = 3.0
 _NUMBERS = ("seed", "fold", "severity", "cost_share", "value")
 
 
@@ -66,6 +66,11 @@ TRAINING_MACS = Measure("training_macs")
 TRAINING_WINDOWS = Measure("training_windows")
 ROBUST_QUALITY = Measure("robust_balanced_accuracy", INT8, POLICY)
 ROBUST_COST = Measure("mean_macs_share", INT8, POLICY)
+
+
+def robust_severities(judged: Iterable[float]) -> tuple[float, ...]:
+    """Return those of the severities at which runs were judged that robustness is the mean over."""
+    return tuple(sorted(severity for severity in judged if severity >= LEAST_ROBUST_SEVERITY))
 
 
 def policy_quality(severity: float = 0.0) -> Measure:
@@ -139,8 +144,7 @@ class Summary:
 
     def severities_of(self, setting: Setting) -> tuple[float, ...]:
         """Return the severities that the policies were judged at there."""
-        found = {m.severity for s, _, m in self.values if s == setting and m.metric == "balanced_accuracy"}
-        return tuple(sorted(severity for severity in found if severity is not None))
+        return _severities_of(self.values, setting)
 
     def seeds(self, setting: Setting, regime: str, measure: Measure) -> dict[int, float]:
         """Return seed -> value, the mean over its folds, of every seed that has them all."""
@@ -256,7 +260,7 @@ def summarise(frame: Any, reference: str = "joint") -> Summary:
     """Gather the rows of a sweep.
 
     Added to what the rows hold: the final exit's quality under one name, training cost (forward and backward
-    together), and robustness (the policy's mean quality and cost over severities 3 to 5).
+    together), and robustness (the policy's mean quality and cost over `robust_severities`).
 
     Args:
         frame: of `read_rows`, or made of the rows of `rows_of`.
@@ -292,22 +296,34 @@ def summarise(frame: Any, reference: str = "joint") -> Summary:
             )
         of_runs[run] = value
     for setting in settings:
+        severe = robust_severities(_severities_of(values, setting))
         for regime in regimes:
-            _add_sums(values, setting, regime)
+            _add_sums(values, setting, regime, severe)
     whole = {setting: frozenset(found) for setting, found in folds.items()}
     return Summary(reference, tuple(settings), tuple(regimes), whole, values)
 
 
-def _add_sums(values: dict[Key, dict[tuple[int, int | None], float]], setting: Setting, regime: str) -> None:
+def _severities_of(values: Iterable[Key], setting: Setting) -> tuple[float, ...]:
+    found = {m.severity for s, _, m in values if s == setting and m.metric == "balanced_accuracy"}
+    return tuple(sorted(severity for severity in found if severity is not None))
+
+
+def _add_sums(
+    values: dict[Key, dict[tuple[int, int | None], float]],
+    setting: Setting,
+    regime: str,
+    severe: Sequence[float],
+) -> None:
     """Add what is made of several figures of the same run, where it has all of them."""
     exits = [m.exit for s, r, m in values if (s, r) == (setting, regime) and m.kind == INT8 and m.exit]
     final = max((exit_ for exit_ in exits if exit_ != POLICY), default=POLICY)
     made: dict[Measure, tuple[Sequence[Measure], float]] = {
         FINAL_QUALITY: ([exit_quality(final)], 1.0),
         TRAINING_MACS: ([Measure("forward_macs"), Measure("backward_macs")], 1.0),
-        ROBUST_QUALITY: ([policy_quality(s) for s in ROBUST_SEVERITIES], 1 / len(ROBUST_SEVERITIES)),
-        ROBUST_COST: ([policy_cost(s) for s in ROBUST_SEVERITIES], 1 / len(ROBUST_SEVERITIES)),
     }
+    if severe:
+        made[ROBUST_QUALITY] = [policy_quality(severity) for severity in severe], 1 / len(severe)
+        made[ROBUST_COST] = [policy_cost(severity) for severity in severe], 1 / len(severe)
     for measure, (parts, factor) in made.items():
         columns = [values.get((setting, regime, part), {}) for part in parts]
         runs = [run for run in columns[0] if all(run in column for column in columns)]

@@ -6,9 +6,10 @@ import hashlib
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -16,6 +17,8 @@ from mexit_edge.bundle.spec import Positive, Sha256, Spec
 from mexit_edge.data import dataset
 from mexit_edge.errors import InputError, first_violation, unknown_name
 from mexit_edge.files import read_from_folder, sha256
+from mexit_edge.runtime import ENGINES, reference_engine
+from mexit_edge.signals.perturbations import MAX_STRENGTH
 
 MAX_SWEEP_BYTES = 1 << 20
 MAX_RUNS = 100_000
@@ -25,6 +28,7 @@ SEVERITIES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 TEST: Literal["test"] = "test"
 OUT_OF_FOLD: Literal["out_of_fold"] = "out_of_fold"
 OWN_WINDOWS = ".npz"
+JOINT = "joint"
 
 # What tables and files call something.
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+ %=-]{0,59}$")]
@@ -80,9 +84,13 @@ class Protocol(Spec):
     """How every run of a sweep trains and is judged.
 
     Args:
-        judged_on: ``"test"``: the official test subjects of a data set, else a draw by the seed; or
-            ``"out_of_fold"``: these subjects are put away, and the others are judged fold by fold, each by a
-            network that never saw them. Choices are made out of fold; the test says what they are worth.
+        judged_on: ``"test"``: the official test subjects of a data set, else a draw; or ``"out_of_fold"``:
+            these subjects are put away, and the others are judged fold by fold, each by a network that never
+            saw them. Choices are made out of fold; the test says what they are worth.
+        split_seed: of the draw of test subjects; None for the run's own seed. Out of fold, data without
+            official test subjects need it: else what one seed puts away, another would judge.
+        training_subjects: so many of the training subjects are trained on, drawn by the seed: how it would be
+            with fewer people; None for all.
         folds: of ``"out_of_fold"``.
         cross_fit: number of folds that set epochs and thresholds before a network is fitted on all training
             subjects; None for four disjoint sets of subjects.
@@ -109,14 +117,24 @@ class Protocol(Spec):
     learning_rate: Positive = 2e-3
     clip_norm: Positive | None = None
     patience: Count | None = None
-    perturbation_strength: Annotated[float, Field(ge=0, le=5)] = 1.0
+    perturbation_strength: Annotated[float, Field(ge=0, le=MAX_STRENGTH)] = 1.0
     severities: tuple[Annotated[float, Field(ge=0, le=5)], ...] = SEVERITIES
     engine: str | None = None
     max_drop: Annotated[float, Field(ge=0, le=1)] = 0.005
     stride: Count = 1
+    split_seed: Seed | None = None
+    training_subjects: Count | None = None
+
+    # A run keeps its name when a setting is added that it does not use.
+    came_later: ClassVar[tuple[str, ...]] = ("split_seed", "training_subjects")
 
     @model_validator(mode="after")
-    def _clean_windows_first(self) -> Protocol:
+    def _fits_together(self) -> Protocol:
+        if self.equal_cost and (self.patience is not None or self.cross_fit is not None):
+            # Both end trainings early, and each somewhere else.
+            raise ValueError("equal_cost must be left out with patience and with cross_fit")
+        if self.cross_fit is not None and self.patience is not None:
+            raise ValueError("patience must be left out with cross_fit, which chooses the epochs itself")
         if not self.severities or self.severities[0] != 0 or len(set(self.severities)) < len(self.severities):
             raise ValueError("severities must begin with 0, the windows as they are, and be distinct")
         return self
@@ -188,7 +206,8 @@ class Sweep(Spec):
         regimes: to compare.
         seeds: of every regime that has none of its own.
         protocol: of every run.
-        reference: label of the regime that the others are compared with.
+        reference: label of the regime that the others are compared with; None for `joint` where it is
+            there, else the first.
     """
 
     data: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -196,7 +215,7 @@ class Sweep(Spec):
     regimes: Annotated[tuple[RegimeChoice, ...], Field(min_length=1)]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     protocol: Protocol = Protocol()
-    reference: str = "joint"
+    reference: str | None = None
 
     @model_validator(mode="after")
     def _told_apart(self) -> Sweep:
@@ -208,10 +227,16 @@ class Sweep(Spec):
             *(("seeds", list(map(str, some))) for some in seeds),
         ]
         for what, names in named:
-            twice = [name for name in names if names.count(name) > 1]
+            twice = [name for name, count in Counter(names).items() if count > 1]
             if twice:
                 raise ValueError(f"{what} must differ, {twice[0]!r} stands twice; give one a `label`")
         return self
+
+    @property
+    def compared_with(self) -> str:
+        """Label of the regime that the others are compared with."""
+        shown = [one.shown for one in self.regimes]
+        return self.reference or (JOINT if JOINT in shown else shown[0])
 
     def runs(self) -> tuple[Run, ...]:
         """Return every run, seed by seed, so that an unfinished sweep can be compared already.
@@ -219,6 +244,10 @@ class Sweep(Spec):
         Raises:
             InputError: a file of windows cannot be read, or there are more than 100,000.
         """
+        folds = self.protocol.folds if self.protocol.judged_on == OUT_OF_FOLD else 1
+        n = len(self.data) * len(self.backbones) * sum(len(self._seeds(one)) for one in self.regimes) * folds
+        if n > MAX_RUNS:
+            raise InputError(f"`sweep` must have at most {MAX_RUNS:,} runs. Received: {n:,}.")
         files = {one: _file_facts(one) for one in self.data}
         found = []
         for seed in sorted({seed for one in self.regimes for seed in self._seeds(one)}):
@@ -227,8 +256,6 @@ class Sweep(Spec):
                     for training in self.regimes:
                         if seed in self._seeds(training):
                             found += list(self._folds(files[one], network, training, seed))
-        if len(found) > MAX_RUNS:
-            raise InputError(f"`sweep` must have at most {MAX_RUNS:,} runs. Received: {len(found):,}.")
         return tuple(found)
 
     def _seeds(self, training: RegimeChoice) -> tuple[int, ...]:
@@ -237,7 +264,12 @@ class Sweep(Spec):
     def _folds(
         self, data: dict[str, str], network: Backbone, training: RegimeChoice, seed: int
     ) -> Iterator[Run]:
-        protocol = self.protocol.model_copy(update={"epochs": training.epochs or self.protocol.epochs})
+        # One engine for all: a worker without the device's own would take another, and say nothing.
+        settled = {
+            "epochs": training.epochs or self.protocol.epochs,
+            "engine": self.protocol.engine or reference_engine(),
+        }
+        protocol = self.protocol.model_copy(update=settled)
         # What is settled above is no part of the run: the same training in another sweep is the same run.
         alone = training.model_copy(update={"seeds": None, "epochs": None})
         judged = range(protocol.folds) if protocol.judged_on == OUT_OF_FOLD else (None,)
@@ -290,19 +322,29 @@ def check_sweep(sweep: Sweep) -> None:
     """Refuse names and options that nobody knows, before anything runs; loads TensorFlow.
 
     Raises:
-        InputError: a data set, backbone, preset, regime, option or engine is unknown.
+        InputError: a data set, backbone, preset, regime, option, engine or reference is unknown, or test
+            subjects would be judged out of fold.
     """
     from mexit_edge.models.build import check_backbone
     from mexit_edge.regimes import make_regime
-    from mexit_edge.runtime import ENGINES
 
     for one in sweep.data:
-        if not one.endswith(OWN_WINDOWS):
-            dataset(one)
+        official = None if one.endswith(OWN_WINDOWS) else dataset(one).official_test_subjects
+        several = {seed for regime in sweep.regimes for seed in regime.seeds or sweep.seeds}
+        protocol = sweep.protocol
+        is_drawn = protocol.judged_on == OUT_OF_FOLD and not official and protocol.split_seed is None
+        if is_drawn and len(several) > 1:
+            raise InputError(
+                f"`split_seed` must be given to judge {data_name(one)} out of fold with several seeds. "
+                "Received: none, so that every seed would put other test subjects away."
+            )
     for network in sweep.backbones:
         check_backbone(network.name, network.preset, network.options)
     for regime in sweep.regimes:
         make_regime(regime.name, **regime.options)
+    shown = [one.shown for one in sweep.regimes]
+    if sweep.compared_with not in shown:
+        raise unknown_name("reference", sweep.compared_with, shown)
     engine = sweep.protocol.engine
     if engine is not None and engine not in ENGINES:
         raise unknown_name("engine", engine, ENGINES)

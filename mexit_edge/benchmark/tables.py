@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from mexit_edge.benchmark.advice import points_of, share_of
+from mexit_edge.benchmark.advice import points_of, severities_said, share_of
 from mexit_edge.benchmark.rows import COST_SHARES, FLOAT, INT8, POLICY
 from mexit_edge.benchmark.statistics import Ranking
 from mexit_edge.benchmark.summary import (
@@ -22,6 +22,7 @@ from mexit_edge.benchmark.summary import (
     policy_cost,
     policy_quality,
     quality_at,
+    robust_severities,
 )
 from mexit_edge.report import words
 from mexit_edge.report.tables import Table
@@ -160,6 +161,7 @@ def budget_table(summary: Summary, setting: Setting) -> Table:
 def robustness_table(summary: Summary, setting: Setting) -> Table:
     """Return the policy's quality and cost at every severity."""
     severities = summary.severities_of(setting)
+    robust = severities_said(robust_severities(severities))
     rows = []
     for regime in by_final_quality(summary, setting):
         cells = [
@@ -176,7 +178,7 @@ def robustness_table(summary: Summary, setting: Setting) -> Table:
         (
             "regime",
             *(f"severity {severity:g}" for severity in severities),
-            "severity 3 to 5, mean",
+            f"{robust}, mean",
             "its cost",
         ),
         tuple(rows),

@@ -35,13 +35,18 @@ def work(folder: str, facts: str) -> None:
             f"`out` must be a folder that every worker sees under the same path. Received: {folder}, which "
             f"{os.uname().nodename} does not see. Put it on a disk that the machines share."
         )
-    if not place.is_open(run):
-        return
+    with place.held(run):
+        if place.is_open(run):
+            _begin(place, run, facts)
+
+
+def _begin(place: SweepFolder, run: Run, facts: str) -> None:
+    """Do a run that nobody else works on; whoever began it before has died."""
     if place.start(run) > TRIES:
         place.fail(run, f"its worker died, {TRIES} times")
         place.stop(run)
         return
-    code = 0
+    code, words = 0, ""
     for _ in range(TRIES):
         code, words = _in_child(place.path, facts)
         if code in (child.DONE, child.FAILED):

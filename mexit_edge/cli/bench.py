@@ -18,7 +18,7 @@ from mexit_edge.cli.settings import RUNS, refuse_file_name
 from mexit_edge.cli.tables import console, print_json
 from mexit_edge.cli.training import require_modules
 from mexit_edge.errors import InputError
-from mexit_edge.files import free_name, refuse_unwritable
+from mexit_edge.files import free_name
 
 OPTIONS = {"address": "--address", "backend": "--backend", "out": "--out", "test_log": "--test-log"}
 QUICK = {"epochs": 4, "stride": 8, "batch_size": 16, "severities": [0, 3]}
@@ -75,6 +75,7 @@ def bench_and_print(request: BenchRequest, *, as_json: bool) -> None:
 
 def _bench(request: BenchRequest, screen: Console) -> tuple[dict[str, Any], Table | None]:
     from mexit_edge.benchmark.conduct import conduct
+    from mexit_edge.benchmark.evaluation_log import EvaluationLog
     from mexit_edge.benchmark.folder import PAGE, RESULTS, TEST_LOG, SweepFolder, full, is_full
     from mexit_edge.benchmark.pools import Pool
     from mexit_edge.benchmark.results import write_results
@@ -86,19 +87,26 @@ def _bench(request: BenchRequest, screen: Console) -> tuple[dict[str, Any], Tabl
     refuse_file_name(request.out, "the folder of a sweep")
     folder = SweepFolder(request.out or free_name(RUNS / (request.sweep.stem if request.sweep else "bench")))
     folder.check()
-    test_log = request.test_log or folder.path / TEST_LOG
-    refuse_unwritable(test_log)
+    log = EvaluationLog(request.test_log or folder.path / TEST_LOG)
     pool = Pool(request.backend, request.workers, request.address)
     try:
         with folder.locked():
             done = sum(folder.is_finished(run) for run in runs)
             screen.print(f"{len(runs)} runs in {folder.path}, {done} of them done.", soft_wrap=True)
+            # What was judged before a sweep was killed too.
+            log.add(folder.record_files())
             try:
                 with _Lines(screen, len(runs), done) as lines:
-                    conduct(sweep, folder, pool, lines.ended)
+
+                    def ended(run: Any, failure: str | None) -> None:
+                        if failure is None:
+                            log.add([folder.record_file(run)])
+                        lines.ended(run, failure)
+
+                    conduct(sweep, folder, pool, ended)
             finally:
                 # Also of what is finished when the rest is broken off.
-                summary = write_results(folder, sweep, test_log)
+                summary = write_results(folder, sweep)
     except KeyboardInterrupt:
         typer.echo(f"Go on with the same command and --out {folder.path}", err=True)
         raise
@@ -142,7 +150,6 @@ def _sweep(request: BenchRequest) -> Any:
         "backbones": [_backbone(one) for one in options.get("backbone", ["cnn"])],
         "regimes": [{"name": one} for one in regimes],
         "seeds": list(range(options.get("seeds", 3))),
-        "reference": "joint" if "joint" in regimes else regimes[0],
         "protocol": protocol,
     }
     return make_sweep(facts, "the options")

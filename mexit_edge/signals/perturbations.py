@@ -15,9 +15,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mexit_edge.errors import InputError
 from mexit_edge.signals.sensor import Sensor
 
 Batch = NDArray[np.float32]
+
+# Beyond it the slowest speed would be none at all.
+MAX_STRENGTH = 4.0
 
 # What severities 0 to 5 multiply the standard strength by.
 SEVERITY_STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
@@ -104,8 +108,13 @@ def inertial_perturbations(scale: Sequence[float], strength: float = 1.0) -> tup
 
     Args:
         scale: standard deviation per channel's triad (`Normalisation.scale`).
-        strength: multiplies every strength, at most 4; 0 leaves windows as they are.
+        strength: multiplies every strength, from 0, which leaves windows as they are, to `MAX_STRENGTH`.
+
+    Raises:
+        InputError: it is none of these.
     """
+    if not 0 <= strength <= MAX_STRENGTH:
+        raise InputError(f"`strength` must be from 0 to {MAX_STRENGTH:g}. Received: {strength}.")
     return (
         Rotation(0.35 * strength),
         ChannelScale(0.1 * strength),
