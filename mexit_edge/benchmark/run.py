@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mexit_edge.benchmark.quality_cost import SCORE
 from mexit_edge.benchmark.record import RunRecord
 from mexit_edge.benchmark.sweep import OUT_OF_FOLD, Protocol, Run
 from mexit_edge.bundle import Bundle
@@ -34,7 +35,6 @@ from mexit_edge.signals import (
 from mexit_edge.simulate import LeastCost, calibrate_out_of_fold, exit_costs, judge, raw_windows, with_policy
 from mexit_edge.simulate.out_of_fold import quantize
 
-SCORE = "logit_margin"
 T = TypeVar("T")
 
 PACKAGES = ("mexit-edge", "tensorflow", "keras", "numpy", "ai-edge-litert")

@@ -87,18 +87,44 @@ def paired_drop_interval(
     subjects, which = np.unique(subject, return_inverse=True)
     if len(subjects) < 2:
         return None
-    classes = np.unique(y)
     loss = (reference == y).astype(np.float64) - (predicted == y)
-    # Per subject and class: summed loss and number of windows. A draw only adds rows of these tables.
-    lost, counts = np.zeros((2, len(subjects), len(classes)))
-    column = np.searchsorted(classes, y)
-    np.add.at(lost, (which, column), loss)
-    np.add.at(counts, (which, column), 1)
-    drawn = np.random.default_rng(seed).integers(len(subjects), size=(draws, len(subjects)))
-    totals = counts[drawn].sum(axis=1)
-    drops = np.divide(lost[drawn].sum(axis=1), totals, out=np.full(totals.shape, np.nan), where=totals > 0)
-    low, high = np.quantile(np.nanmean(drops, axis=1), [(1 - level) / 2, (1 + level) / 2])
+    drops = drawn_balanced_means(loss, y, which, drawn_subjects(len(subjects), draws, seed))
+    low, high = np.quantile(drops, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high), level)
+
+
+def drawn_subjects(n_subjects: int, draws: int, seed: int) -> NDArray[np.float64]:
+    """Return (draws, subjects) how often each subject is there when as many are drawn with replacement."""
+    drawn = np.random.default_rng(seed).integers(n_subjects, size=(draws, n_subjects))
+    places = drawn + n_subjects * np.arange(draws)[:, None]
+    times = np.bincount(places.ravel(), minlength=draws * n_subjects)
+    return times.reshape(draws, n_subjects).astype(np.float64)
+
+
+def drawn_balanced_means(
+    values: NDArray[np.float64], y: NDArray[np.int64], subject: NDArray[np.int64], times: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the mean over classes of a value per window, for every draw of whole subjects.
+
+    Args:
+        values: (n,) one per window.
+        y: (n,) labels.
+        subject: (n,) column of ``times`` per window.
+        times: (draws, subjects) of `drawn_subjects`.
+
+    Returns:
+        (draws,) over the classes that a draw holds; NaN where it holds no window.
+    """
+    classes, column = np.unique(y, return_inverse=True)
+    # Per subject and class: summed value and number of windows. A draw only adds rows of these tables.
+    summed, counts = np.zeros((2, times.shape[1], len(classes)))
+    np.add.at(summed, (subject, column), values)
+    np.add.at(counts, (subject, column), 1)
+    totals = times @ counts
+    is_there = totals > 0
+    means = np.divide(times @ summed, totals, out=np.zeros_like(totals), where=is_there)
+    n_classes = is_there.sum(axis=1)
+    return np.divide(means.sum(axis=1), n_classes, out=np.full(len(times), np.nan), where=n_classes > 0)
 
 
 def expected_calibration_error(
