@@ -68,13 +68,20 @@ def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def save(
-    path: str, network: Any = None, *, seed: int = 1, trained_on: Any = TRAINED_ON, **options: Any
+    path: str,
+    network: Any = None,
+    *,
+    seed: int = 1,
+    data: str = "watch",
+    trained_on: Any = TRAINED_ON,
+    validated_on: Any = VALIDATED_ON,
+    **options: Any,
 ) -> None:
     """Save a model that says whom it was trained and validated on."""
     keras.utils.set_random_seed(seed)
     options = {"normalisation": Normalisation.fit(OWN), **options}
     model = MultiExitModel(network or attached_network(), **options)
-    facts = {"data": "watch", "train_subjects": trained_on, "validation_subjects": VALIDATED_ON}
+    facts = {"data": data, "train_subjects": trained_on, "validation_subjects": validated_on}
     model.provenance = model.provenance.model_copy(update=facts)
     model.save(path)
 
@@ -109,8 +116,8 @@ def test_checkpoints_are_analyzed_written_and_printed(here: Path) -> None:
         ]
     assert {row["network"] for row in facts["analyses"]["gradients"]} == {"one", "two"}
     assert {row["network"] for row in facts["analyses"]["landscape"]} == {"two"}
-    # 96 windows fill one batch of 64.
-    assert {row["n_batches"] for row in facts["analyses"]["gradients"]} == {1}
+    # 96 windows fill 20 batches of four; between heads there is no angle.
+    assert {row["n_batches"] for row in facts["analyses"]["gradients"]} == {0, 20}
     barriers = [row for row in facts["analyses"]["connectivity"] if row["what"] == "barrier"]
     assert [row["exit"] for row in barriers] == ["exit_01", "exit_02", "mean"]
     assert all(row["loss_nats"] >= 0 for row in barriers)
@@ -124,6 +131,7 @@ def test_checkpoints_are_analyzed_written_and_printed(here: Path) -> None:
     ):
         assert heading in page
     assert "subjects 3, 4" in page
+    assert "fewer than 10 they are narrower than their level says" in " ".join(page.split())
     assert "<script" not in page
     assert page.count("<img") == page.count("<source") >= 10
 
@@ -149,6 +157,8 @@ def test_one_network_without_a_regime_goes_to_a_new_folder(here: Path) -> None:
     over = mexit("mine.keras", "--windows", "own.npz", "--what", "rank", "--out", folder, "--overwrite")
     assert over.exit_code == 0, over.output
     assert sorted(path.name for path in folder.iterdir()) == ["page.html", "rank.csv"]
+    # Nobody is needed to judge: the subjects of the file are left alone.
+    assert json.loads(again.stdout)["judging"] is None
 
 
 @pytest.mark.usefixtures("unpainted")
@@ -189,7 +199,13 @@ def test_subjects_of_a_file_judge_in_place_of_validation_subjects(here: Path) ->
         (["a.keras", "--what", "ranks"], "`--what` must be one of:.*Did you mean 'rank'"),
         (["a.keras", "--what", "connectivity"], "`NETWORK.keras` must be two or three.*Received: 1"),
         (["a.keras", "b.keras"], "`NETWORK.keras` must have the same structure.*number 2"),
-        (["a.keras", "others.keras"], "`NETWORK.keras` must have been trained on the same subjects.*others"),
+        (["a.keras", "others.keras"], "`NETWORK.keras` must have the same.*others with other training sub"),
+        (["a.keras", "judges.keras"], "`NETWORK.keras` must have the same.*judges with other validation sub"),
+        (["a.keras", "hapt.keras"], "`NETWORK.keras` must have the same data.*hapt with other data than a"),
+        (["a.keras", "--out", ".", "--overwrite"], "must end in the name"),
+        (["a.keras", "--out", "mine", "--overwrite"], "`--out` must be a new folder.*mine with a.keras"),
+        (["a.keras", "--out", "old", "--overwrite"], "`--out` must be a new folder.*old with rank.csv"),
+        (["a.keras", "--out", "file", "--overwrite"], "`--out` must"),
         (["single.keras"], "`NETWORK.keras` must be a functional Keras model with a dict of outputs"),
         (["none.keras"], "`NETWORK.keras` must be a .keras file.*no such file"),
         (["a.keras", "--windows", "short.npz", "--what", "rank"], "`x` of `--windows` must be real numbers"),
@@ -205,15 +221,26 @@ def test_bad_input_is_refused_and_nothing_written(here: Path, arguments: list[st
             save(name)
         elif name == "others.keras":
             save(name, flatten_network(), trained_on=(0, 1))
+        elif name == "judges.keras":
+            save(name, flatten_network(), validated_on=(4, 5))
+        elif name == "hapt.keras":
+            save(name, flatten_network(), data="hapt")
+        elif name in ("mine", "old"):
+            Path(name).mkdir()
+            Path(name, "rank.csv").write_text("of somebody")
+            if name == "mine":
+                Path(name, "a.keras").write_text("of somebody")
+        elif name == "file":
+            Path(name).write_text("of somebody")
         elif name == "single.keras":
             user_model().save(name)
         elif name == "short.npz":
             np.savez(name, x=OWN.x[:, :5], y=OWN.y)
-    before = sorted(path.name for path in here.iterdir())
+    before = {path: path.is_file() and path.read_bytes() for path in here.rglob("*")}
     result = mexit(*arguments)
     assert result.exit_code == 2, result.output
     message = " ".join(result.stderr.split())
     assert message.startswith("Error: ")
     assert "Received: " in message
     assert re.search(said, message), message
-    assert sorted(path.name for path in here.iterdir()) == before
+    assert {path: path.is_file() and path.read_bytes() for path in here.rglob("*")} == before

@@ -6,13 +6,15 @@ Each function takes a trained multi-exit network and windows, and returns a froz
 
 from mexit_edge.analysis.connectivity import Connectivity, Line, Plane, mode_connectivity
 from mexit_edge.analysis.gradients import GradientDominance, gradient_dominance
-from mexit_edge.analysis.information import InformationFlow, Repeated, information_flow
+from mexit_edge.analysis.information import InformationFlow, information_flow
 from mexit_edge.analysis.ksg import ksg
 from mexit_edge.analysis.landscape import LossLandscape, loss_landscape
 from mexit_edge.analysis.probes import ProbeBound
 from mexit_edge.analysis.rank import NumericalRank, numerical_rank
+from mexit_edge.analysis.window_information import Channel, Repeated
 
 __all__ = [
+    "Channel",
     "Connectivity",
     "GradientDominance",
     "InformationFlow",

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from mexit_edge.analysis.inputs import require_whole, sampled, shown
+from mexit_edge.analysis.inputs import network_of, require_finite, require_whole, sampled, shown
 from mexit_edge.analysis.weight_space import Weights, WeightSpace, refuse_unlike
 from mexit_edge.errors import InputError
 from mexit_edge.signals import Windows
@@ -45,6 +45,11 @@ class Line:
     def total(self) -> NDArray[np.float64]:
         """(points,) mean loss over the exits."""
         return np.asarray(self.loss.mean(axis=1))
+
+    @property
+    def chord(self) -> NDArray[np.float64]:
+        """(points,) the straight way between the total loss of both ends."""
+        return _chord(self.a, self.total)
 
     @property
     def barrier(self) -> float:
@@ -168,30 +173,23 @@ def mode_connectivity(
         seed: of the draw.
 
     Raises:
-        InputError: one network or more than three, networks of different structure or normalisation, three on
-            one line, or windows that do not fit.
+        InputError: one network or more than three, networks of different structure or normalisation or with
+            weights that are not finite, three on one line, or windows that do not fit.
 
     Reference:
         Barrier: Frankle et al., "Linear Mode Connectivity and the Lottery Ticket Hypothesis",
         arXiv 1912.05671. Plane: Garipov et al., arXiv 1802.10026. Statistics: Izmailov et al.,
         arXiv 1803.05407.
     """
-    if len(models) not in (2, 3):
-        raise InputError(
-            f"`models` must be two networks, for a line, or three, for a plane. Received: {len(models)}."
-        )
     require_whole("n_points", n_points, 3)
     require_whole("n_plane_points", n_plane_points, 3)
-    names = [str(number + 1) for number in range(len(models))] if names is None else list(names)
-    if len(names) != len(models):
-        raise InputError(f"`names` needs one per network ({len(models)}). Received: {names}.")
-    refuse_unlike(models)
+    names = _checked_names(models, names)
     given = shown(models[0], sampled(windows, n_windows, seed))
     of_norms = given
     if statistics is not None:
         of_norms = shown(models[0], sampled(statistics, n_windows, seed), "statistics")
     space = WeightSpace(given, of_norms.x)
-    ends = [space.weights_of(getattr(model, "network", model)) for model in models]
+    ends = [space.weights_of(network_of(model)) for model in models]
     plane = None if len(ends) == 2 else _plane(space, ends, names, n_plane_points)
     pairs = combinations(range(len(ends)), 2)
     return Connectivity(
@@ -201,6 +199,24 @@ def mode_connectivity(
         n_windows=len(given.y),
         n_statistics=len(of_norms.y) if space.has_statistics else 0,
     )
+
+
+def _checked_names(models: Sequence[keras.Model], names: Sequence[str] | None) -> list[str]:
+    """Return a name per network, after checking that these can be connected."""
+    if len(models) not in (2, 3):
+        raise InputError(
+            f"`models` must be two networks, for a line, or three, for a plane. Received: {len(models)}. "
+            "Leave some out, or look at one with `loss_landscape`."
+        )
+    names = [str(number + 1) for number in range(len(models))] if names is None else list(names)
+    if len(names) != len(models):
+        raise InputError(
+            f"`names` needs one per network ({len(models)}). Received: {names}. Or leave it out."
+        )
+    refuse_unlike(models)
+    for model in models:
+        require_finite(network_of(model), "models")
+    return names
 
 
 def _line(
@@ -254,5 +270,9 @@ def _dot(first: Weights, second: Weights) -> float:
 
 
 def _barrier(a: NDArray[np.float64], loss: NDArray[np.float64]) -> float:
-    # As a rise above the start, so that equal ends give exactly 0.
-    return float(np.max(loss - (loss[0] + a * (loss[-1] - loss[0]))))
+    return float(np.max(loss - _chord(a, loss)))
+
+
+def _chord(a: NDArray[np.float64], loss: NDArray[np.float64]) -> NDArray[np.float64]:
+    # As a rise above the start, so that the barrier between equal ends is exactly 0.
+    return np.asarray(loss[0] + a * (loss[-1] - loss[0]))

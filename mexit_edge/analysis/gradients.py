@@ -22,7 +22,7 @@ BATCH_SIZE = 64
 
 @dataclass(frozen=True, eq=False)
 class GradientDominance:
-    """Means over batches, and their standard deviations; NaN where a figure is defined in no batch.
+    """Means over batches, and standard deviations of one; NaN where a figure is defined in too few batches.
 
     With g_k the gradient of w_k CE_k with respect to the weights of a group, and G = sum_k g_k:
 
@@ -33,9 +33,12 @@ class GradientDominance:
         share: (groups, E) ||g_k||^2 / sum_j ||g_j||^2; sums to 1 over exits.
         projection: (groups, E) <g_k, G> / ||G||^2; sums to 1 over exits; below 0 where an exit is overruled.
         conflict: (groups, E, E) cosine between g_k and g_j; NaN where either is 0.
-        share_deviation: (groups, E) standard deviation of `share` over batches.
+        share_deviation: (groups, E) standard deviation of `share` over batches, of two at least (n - 1).
         projection_deviation: (groups, E) the same of `projection`.
         conflict_deviation: (groups, E, E) the same of `conflict`.
+        share_batches: (groups, E) number of batches in which `share` is defined.
+        projection_batches: (groups, E) the same of `projection`.
+        conflict_batches: (groups, E, E) the same of `conflict`.
         n_batches: that were looked at.
         batch_size: windows in each.
     """
@@ -49,6 +52,9 @@ class GradientDominance:
     share_deviation: NDArray[np.float64]
     projection_deviation: NDArray[np.float64]
     conflict_deviation: NDArray[np.float64]
+    share_batches: NDArray[np.int64]
+    projection_batches: NDArray[np.int64]
+    conflict_batches: NDArray[np.int64]
     n_batches: int
     batch_size: int
 
@@ -57,26 +63,24 @@ class GradientDominance:
         rows = []
         for place, group in enumerate(self.groups):
             for figure in ("share", "projection"):
-                values, deviations = getattr(self, figure)[place], getattr(self, f"{figure}_deviation")[place]
-                for exit_, value, deviation in zip(self.exits, values, deviations, strict=True):
-                    rows.append(self._row(group, figure, exit_, None, value, deviation))
+                for k, exit_ in enumerate(self.exits):
+                    rows.append(self._row(group, figure, figure, (place, k), exit_, None))
             for first, second in zip(*np.triu_indices(len(self.exits), 1), strict=True):
                 pair = self.exits[first], self.exits[second]
-                at = (place, first, second)
-                rows.append(self._row(group, "cosine", *pair, self.conflict[at], self.conflict_deviation[at]))
+                rows.append(self._row(group, "cosine", "conflict", (place, int(first), int(second)), *pair))
         return rows
 
     def _row(
-        self, group: str, figure: str, exit_: str, other: str | None, value: float, deviation: float
+        self, group: str, figure: str, field: str, at: tuple[int, ...], exit_: str, other: str | None
     ) -> dict[str, Any]:
         return {
             "group": group,
             "figure": figure,
             "exit": exit_,
             "other_exit": other,
-            "value": or_none(value),
-            "sd_over_batches": or_none(deviation),
-            "n_batches": self.n_batches,
+            "value": or_none(getattr(self, field)[at]),
+            "sd_over_batches": or_none(getattr(self, f"{field}_deviation")[at]),
+            "n_batches": int(getattr(self, f"{field}_batches")[at]),
         }
 
 
@@ -97,11 +101,11 @@ def gradient_dominance(
     changes nothing here.
 
     Args:
-        model: a `MultiExitModel`, whose regime's exit weights apply as they are where its training stands,
-            or a functional network with exits, of uniform weights.
+        model: a `MultiExitModel`, whose regime's exit weights apply (see `exit_weights_of`), or a functional
+            network with exits, of uniform weights.
         windows: of training subjects, labelled.
-        n_batches: drawn without repetition, at least 20; where the windows fill fewer, all that they fill.
-        batch_size: windows per batch.
+        n_batches: drawn without repetition, at least 20; fewer windows than that are a batch each.
+        batch_size: windows per batch, at most: few windows make smaller batches, not fewer of them.
         seed: of the draw.
 
     Raises:
@@ -114,8 +118,8 @@ def gradient_dominance(
     require_whole("n_batches", n_batches, MIN_BATCHES)
     require_whole("batch_size", batch_size, 1)
     given = shown(model, windows)
-    batch_size = min(batch_size, len(given.y))
-    n_batches = min(n_batches, len(given.y) // batch_size)
+    n_batches = min(n_batches, len(given.y))
+    batch_size = min(batch_size, len(given.y) // n_batches)
     weights = exit_weights_of(model)
     groups = _groups(given.network)
     products = _inner_products(given.network, given.exits, weights, list(groups.values()))
@@ -185,18 +189,16 @@ def _dominance(
     projection = _ratio(products.sum(axis=-1), products.sum(axis=(-2, -1))[..., None])
     norms = np.sqrt(squares)
     conflict = _ratio(products, norms[..., :, None] * norms[..., None, :])
+    figures: dict[str, Any] = {}
+    for name, values in (("share", share), ("projection", projection), ("conflict", conflict)):
+        figures[name], figures[f"{name}_deviation"], figures[f"{name}_batches"] = _over_batches(values)
     return GradientDominance(
         groups=groups,
         exits=exits,
         exit_weights=weights,
-        share=_over_batches(share)[0],
-        projection=_over_batches(projection)[0],
-        conflict=_over_batches(conflict)[0],
-        share_deviation=_over_batches(share)[1],
-        projection_deviation=_over_batches(projection)[1],
-        conflict_deviation=_over_batches(conflict)[1],
         n_batches=len(products),
         batch_size=batch_size,
+        **figures,
     )
 
 
@@ -206,10 +208,15 @@ def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np
     return np.divide(above, below, out=np.full(above.shape, np.nan), where=below != 0)
 
 
-def _over_batches(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation over the batches in which a figure is defined; NaN for none."""
+def _over_batches(
+    values: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Return mean, standard deviation and number of the batches in which a figure is defined.
+
+    There is no mean of none, and no deviation of fewer than two: NaN.
+    """
     known = np.isfinite(values)
     n = known.sum(axis=0)
     mean = _ratio(np.where(known, values, 0).sum(axis=0), n)
     squares = np.where(known, (values - mean) ** 2, 0).sum(axis=0)
-    return mean, np.sqrt(_ratio(squares, n))
+    return mean, np.sqrt(_ratio(squares, np.maximum(n - 1, 0))), n

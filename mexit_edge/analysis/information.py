@@ -10,31 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mexit_edge.analysis.features import MAX_FEATURES, block_features
-from mexit_edge.analysis.inputs import require_whole, sampled, shown
-from mexit_edge.analysis.ksg import NEIGHBOURS, ksg
+from mexit_edge.analysis.inputs import Shown, require_whole, sampled, shown
+from mexit_edge.analysis.ksg import NEIGHBOURS
 from mexit_edge.analysis.probes import LINEAR, MLP, ProbeBound, entropy, probe_bound
+from mexit_edge.analysis.window_information import Channel, Pairs, Repeated, principal
 from mexit_edge.errors import InputError
 from mexit_edge.signals import Windows
 
 N_WINDOWS = 2000
 N_PAIRS = 1000
 PROBE_COMPONENTS = 64
-COMPONENTS = 16
-NOISE = 0.1
-REPEATS = 5
-
-
-@dataclass(frozen=True)
-class Repeated:
-    """An estimate over several draws of windows and noise.
-
-    Args:
-        mean: in nats.
-        deviation: standard deviation of one draw, in nats. It does not hold the estimator's own shortfall.
-    """
-
-    mean: float
-    deviation: float
+# With two components on either side and this noise, 1,000 pairs show a Gaussian channel to some 5 %; with
+# four components of noise 0.1 they show half of it.
+COMPONENTS = 2
+MOST_COMPONENTS = 16
+NOISE = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +37,8 @@ class InformationFlow:
         linear: per exit, I(Z_e; Y) >= H(Y) - CE of a linear probe.
         mlp: per exit, the same of a probe with a hidden layer.
         of_window: per exit, I(X; Z_e + noise) on principal components.
+        channel: per exit, the same of a Gaussian channel of that size, beside the truth: the error to reckon
+            with, which may differ from exit to exit.
         shuffled: per exit, the same with windows and outputs paired at random, where the truth is 0.
         noise: standard deviation of the Gaussian noise, where Z_e has 1 per component on average.
         components: principal components of X and of each Z_e, at most.
@@ -61,6 +53,7 @@ class InformationFlow:
     linear: tuple[ProbeBound, ...]
     mlp: tuple[ProbeBound, ...]
     of_window: tuple[Repeated, ...]
+    channel: tuple[Channel, ...]
     shuffled: tuple[Repeated, ...]
     noise: float
     components: int
@@ -70,38 +63,29 @@ class InformationFlow:
     n_pairs: int
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return tidy rows: exit, estimate, nats, low, high, sd_over_draws, probe_accuracy."""
+        """Return tidy rows: exit, estimate, nats, low, high, sd_over_draws, error_nats, probe_accuracy."""
         rows = []
         for place, exit_ in enumerate(self.exits):
             for bound in (self.linear[place], self.mlp[place]):
-                interval = bound.interval
-                rows.append(
-                    {
-                        "exit": exit_,
-                        "estimate": f"I(Z;Y) at least, {bound.probe} probe",
-                        "nats": bound.value,
-                        "low": None if interval is None else interval.low,
-                        "high": None if interval is None else interval.high,
-                        "sd_over_draws": None,
-                        "probe_accuracy": bound.accuracy,
-                    }
-                )
-            for name, found in (
-                ("I(X;Z+noise)", self.of_window[place]),
-                ("I(X;Z+noise), shuffled", self.shuffled[place]),
+                row = _row(exit_, f"I(Z;Y) at least, {bound.probe} probe", bound.value)
+                if bound.interval is not None:
+                    row |= {"low": bound.interval.low, "high": bound.interval.high}
+                rows.append(row | {"probe_accuracy": bound.accuracy})
+            channel = self.channel[place]
+            for name, found, error in (
+                ("I(X;Z+noise)", self.of_window[place], channel.error),
+                ("Gaussian channel, estimated", channel.found, channel.error),
+                ("Gaussian channel, known", Repeated(channel.known, 0.0), 0.0),
+                ("I(X;Z+noise), shuffled", self.shuffled[place], self.shuffled[place].mean),
             ):
-                rows.append(
-                    {
-                        "exit": exit_,
-                        "estimate": name,
-                        "nats": found.mean,
-                        "low": None,
-                        "high": None,
-                        "sd_over_draws": found.deviation,
-                        "probe_accuracy": None,
-                    }
-                )
+                row = _row(exit_, name, found.mean)
+                rows.append(row | {"sd_over_draws": found.deviation, "error_nats": error})
         return rows
+
+
+def _row(exit_: str, estimate: str, nats: float) -> dict[str, Any]:
+    empty = dict.fromkeys(("low", "high", "sd_over_draws", "error_nats", "probe_accuracy"))
+    return {"exit": exit_, "estimate": estimate, "nats": nats, **empty}
 
 
 def information_flow(
@@ -124,15 +108,18 @@ def information_flow(
     Of the window: a deterministic network of continuous values tells everything, I(X; Z_e) is infinite. With
     Gaussian noise on Z_e it is not. X and Z_e are reduced to their first principal components, each divided
     by one number so that its components have variance 1 on average; Z_e gets the noise; nearest neighbours
-    give the estimate (see `ksg`). It falls short where the information is large: exits can be compared by it,
-    but it is not the truth. What is paired at random shows how far it is from 0 without any.
+    give the estimate (see `ksg`). Components that are left out tell more, and the estimator falls short, the
+    more so the more components there are: beside it stands what it makes of a Gaussian channel of the same
+    number of points and components and the same variances, whose information is known. A difference between
+    exits that is not well above the difference of these errors says nothing. What is paired at random shows
+    how far the estimate is from 0 without any information.
 
     Args:
         model: a `MultiExitModel` or a functional network with exits.
         windows: of training subjects, labelled, of two classes at least.
         held_out: of other subjects, labelled; never of test subjects.
         noise: standard deviation of the noise, see above.
-        components: at most 16.
+        components: at most 16; the error grows with it.
         n_windows: at most so many of either set for the probes, drawn at random.
         n_pairs: at most so many of ``windows`` for the estimate, drawn anew in each of 5 repetitions.
         seed: of all draws.
@@ -145,47 +132,31 @@ def information_flow(
         Probes as a bound: Barber and Agakov, "The IM Algorithm", NIPS 2003. Noise: Goldfeld et al.,
         arXiv 1810.05728.
     """
-    if not 0 < noise < float("inf"):
-        raise InputError(
-            f"`noise` must be positive and finite: without it the information is infinite. Received: {noise}."
-        )
-    require_whole("components", components, 1)
-    require_whole("n_pairs", n_pairs, NEIGHBOURS + 1)
-    if components > COMPONENTS:
-        raise InputError(
-            f"`components` must be at most {COMPONENTS}: neighbours in more dimensions are all alike. "
-            f"Received: {components}."
-        )
+    _check_numbers(noise, components, n_pairs)
     _refuse_shared(windows, held_out)
     fitted = shown(model, sampled(windows, n_windows, seed))
     judged = shown(model, sampled(held_out, n_windows, seed), "held_out")
-    if len(np.unique(fitted.y)) < 2:
-        raise InputError("`windows` must hold two classes at least. Received: one.")
-    if len(fitted.y) <= NEIGHBOURS:
-        raise InputError(
-            f"`windows` must hold more than {NEIGHBOURS} windows: neighbours. Received: {len(fitted.y)}."
-        )
+    _refuse_few(fitted)
     features, _ = block_features(fitted, MAX_FEATURES, seed)
     judged_features, _ = block_features(judged, MAX_FEATURES, seed)
-    x = _principal(fitted.x.reshape(len(fitted.x), -1), components, seed)
+    estimator = Pairs(principal(fitted.x.reshape(len(fitted.x), -1), components, seed), noise, n_pairs, seed)
     bounds: dict[str, list[ProbeBound]] = {LINEAR: [], MLP: []}
-    of_window, shuffled = [], []
+    outputs = []
     for exit_ in fitted.exits:
-        z, judged_z = _for_probes(features[exit_], judged_features[exit_])
+        z, judged_z = _for_probes(features[exit_], judged_features[exit_], seed)
         for probe, found in bounds.items():
             found.append(
                 probe_bound(probe, z, fitted.y, fitted.subject, judged_z, judged.y, judged.subject, seed)
             )
-        pairs = x, _principal(features[exit_], components, seed)
-        of_window.append(_of_window(*pairs, noise, n_pairs, seed, shuffle=False))
-        shuffled.append(_of_window(*pairs, noise, n_pairs, seed, shuffle=True))
+        outputs.append(principal(features[exit_], components, seed))
     return InformationFlow(
         exits=fitted.exits,
         label_entropy=entropy(judged.y),
         linear=tuple(bounds[LINEAR]),
         mlp=tuple(bounds[MLP]),
-        of_window=tuple(of_window),
-        shuffled=tuple(shuffled),
+        of_window=tuple(estimator.repeated(z) for z in outputs),
+        channel=tuple(estimator.channel(z) for z in outputs),
+        shuffled=tuple(estimator.repeated(z, shuffle=True) for z in outputs),
         noise=noise,
         components=components,
         judged_subjects=tuple(int(one) for one in np.unique(judged.subject)),
@@ -193,6 +164,33 @@ def information_flow(
         n_judged=len(judged.y),
         n_pairs=min(n_pairs, len(fitted.y)),
     )
+
+
+def _check_numbers(noise: float, components: int, n_pairs: int) -> None:
+    if not 0 < noise < float("inf"):
+        raise InputError(
+            "`noise` must be positive and finite: without it the information is infinite. "
+            f"Received: {noise}. Use {NOISE}."
+        )
+    require_whole("components", components, 1)
+    require_whole("n_pairs", n_pairs, NEIGHBOURS + 1)
+    if components > MOST_COMPONENTS:
+        raise InputError(
+            f"`components` must be at most {MOST_COMPONENTS}: neighbours in more dimensions are all alike. "
+            f"Received: {components}. Use {COMPONENTS}."
+        )
+
+
+def _refuse_few(fitted: Shown) -> None:
+    if len(np.unique(fitted.y)) < 2:
+        raise InputError(
+            "`windows` must hold two classes at least. Received: one. Add windows of other classes."
+        )
+    if len(fitted.y) <= NEIGHBOURS:
+        raise InputError(
+            f"`windows` must hold more than {NEIGHBOURS} windows: neighbours. Received: {len(fitted.y)}. "
+            "Add windows."
+        )
 
 
 def _refuse_shared(windows: Windows, held_out: Windows) -> None:
@@ -205,7 +203,7 @@ def _refuse_shared(windows: Windows, held_out: Windows) -> None:
         )
 
 
-def _for_probes(z: NDArray[Any], judged: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _for_probes(z: NDArray[Any], judged: NDArray[Any], seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return principal components of the standardised features, found on the first set alone."""
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
@@ -213,31 +211,14 @@ def _for_probes(z: NDArray[Any], judged: NDArray[Any]) -> tuple[NDArray[Any], ND
     scaler = StandardScaler().fit(z)
     z, judged = scaler.transform(z), scaler.transform(judged)
     if z.shape[1] > PROBE_COMPONENTS:
-        reduction = PCA(min(PROBE_COMPONENTS, len(z)), svd_solver="covariance_eigh").fit(z)
+        # The covariance of thousands of features takes minutes.
+        solver = "covariance_eigh" if z.shape[1] <= 500 else "randomized"
+        reduction = PCA(min(PROBE_COMPONENTS, *z.shape), svd_solver=solver, random_state=seed)
+        # See `principal`.
+        with np.errstate(invalid="ignore"):
+            reduction.fit(z)
         z, judged = reduction.transform(z), reduction.transform(judged)
         # One number for all: directions that hardly vary stay small.
         scale = z[:, 0].std() or 1.0
         z, judged = z / scale, judged / scale
     return z, judged
-
-
-def _principal(values: NDArray[Any], components: int, seed: int) -> NDArray[np.float64]:
-    """Return the first principal components (n, k), scaled together so that their mean variance is 1."""
-    from sklearn.decomposition import PCA
-
-    reduction = PCA(min(components, *values.shape), random_state=seed)
-    found = reduction.fit_transform(values.astype(np.float64))
-    power = float(np.mean(found**2))
-    return np.asarray(found / (power**0.5 or 1.0))
-
-
-def _of_window(
-    x: NDArray[np.float64], z: NDArray[np.float64], noise: float, n_pairs: int, seed: int, *, shuffle: bool
-) -> Repeated:
-    found = []
-    for repeat in range(REPEATS):
-        rng = np.random.default_rng([seed, repeat])
-        chosen = rng.permutation(len(x))[:n_pairs]
-        partner = rng.permutation(chosen) if shuffle else chosen
-        found.append(ksg(x[chosen], z[partner] + noise * rng.standard_normal((len(chosen), z.shape[1]))))
-    return Repeated(float(np.mean(found)), float(np.std(found, ddof=1)))

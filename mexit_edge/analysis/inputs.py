@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -51,8 +51,8 @@ def shown(model: keras.Model, windows: Windows, argument: str = "windows") -> Sh
         argument: that carried them, for messages.
 
     Raises:
-        InputError: the network has no such exits or several inputs, or the windows are none, unlabelled, or
-            do not fit it.
+        InputError: the network has no such exits, several inputs or weights that are not finite, or the
+            windows are none, unlabelled, or do not fit it.
     """
     network = network_of(model)
     exits = exit_names(network, "model")
@@ -62,6 +62,7 @@ def shown(model: keras.Model, windows: Windows, argument: str = "windows") -> Sh
             f"`model` must have one input, the window. Received: {len(network.inputs)} ({names}). "
             "Join them with `mexit_edge.models.join_inputs`."
         )
+    require_finite(network, "model")
     if not len(windows):
         raise InputError(f"`{argument}` must hold at least one window. Received: none.")
     refuse_unlabelled(windows, argument)
@@ -78,20 +79,37 @@ def network_of(model: keras.Model) -> keras.Model:
     return model.network if isinstance(model, MultiExitModel) else model
 
 
+def require_finite(network: keras.Model, argument: str) -> None:
+    """Refuse a network some weights of which are not finite, such as those of a training that diverged.
+
+    Raises:
+        InputError: says which weight.
+    """
+    for weight in network.weights:
+        if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
+            raise InputError(
+                f"`{argument}` must have finite weights. Received: NaN or infinity in {weight.path}. "
+                "Take a checkpoint from before the training diverged."
+            )
+
+
 def normalisation_of(model: keras.Model) -> Normalisation | None:
     """Return what a `MultiExitModel` applies to windows; None where they are taken as they are."""
     return model.normalisation if isinstance(model, MultiExitModel) else None
 
 
 def exit_weights_of(model: keras.Model) -> NDArray[np.float64]:
-    """Return the weights (E,) of the exits' losses, as the regime has them where the training stands.
+    """Return the weights (E,) of the exits' losses in a phase of the regime that trains all exits.
 
-    Of a functional network, which knows no regime, the uniform ones: 1 / E.
+    So the pull of each exit is compared on one footing in every network, also in one saved during a phase
+    that trains some exits only. Weights that change along the training are those where it stands. Of a
+    functional network, which knows no regime, the uniform ones: 1 / E.
     """
     n_exits = len(exit_names(network_of(model), "model"))
     if not isinstance(model, MultiExitModel):
         return np.full(n_exits, 1 / n_exits)
-    outputs = model.exit_outputs(None, None, None)
+    every = tuple(range(1, n_exits + 1))
+    outputs = replace(model.exit_outputs(None, None, None), exits=every, weighted=True)
     return np.asarray(keras.ops.convert_to_numpy(model.regime.present_weights(outputs)), np.float64)
 
 

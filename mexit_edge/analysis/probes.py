@@ -30,7 +30,8 @@ class ProbeBound:
     Args:
         probe: ``"linear"`` or ``"mlp"``.
         value: in nats; below 0 where the probe does worse than the shares of the classes.
-        interval: over the judged subjects, drawn whole; None with fewer than two.
+        interval: over the judged subjects, drawn whole; None with fewer than two. With fewer than ten it is
+            narrower than its level says.
         accuracy: of the probe.
     """
 
@@ -65,7 +66,7 @@ def probe_bound(
         seed: of the weights and draws.
     """
     make = _makers(probe, seed)
-    model = make(_chosen_penalty(probe, make, z, y, subject)).fit(z, y)
+    model = _fitted(make(_chosen_penalty(probe, make, z, y, subject)), z, y)
     nats = _surprise(model, judged_z, judged_y)
     predicted = model.classes_[model.predict_proba(judged_z).argmax(axis=1)]
     return ProbeBound(
@@ -93,16 +94,23 @@ def _makers(probe: str, seed: int) -> Callable[[float], Any]:
 
     if probe == LINEAR:
         return lambda penalty: LogisticRegression(C=1 / penalty, max_iter=_ITERATIONS[LINEAR])
-    return lambda penalty: _Quiet(
-        MLPClassifier(
-            hidden_layer_sizes=(HIDDEN_UNITS,),
-            alpha=penalty,
-            # Few passes of large steps: the rate of the default needs hundreds.
-            learning_rate_init=0.01,
-            max_iter=_ITERATIONS[MLP],
-            random_state=seed,
-        )
+    return lambda penalty: MLPClassifier(
+        hidden_layer_sizes=(HIDDEN_UNITS,),
+        alpha=penalty,
+        # Few passes of large steps: the rate of the default needs hundreds.
+        learning_rate_init=0.01,
+        max_iter=_ITERATIONS[MLP],
+        random_state=seed,
     )
+
+
+def _fitted(estimator: Any, z: NDArray[Any], y: NDArray[np.int64]) -> Any:
+    """Return the fitted estimator; it stops at its number of iterations without a warning, as was set."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return estimator.fit(z, y)
 
 
 def _chosen_penalty(
@@ -118,7 +126,9 @@ def _chosen_penalty(
     penalties = _PENALTIES[probe]
     if len(np.unique(y[~apart])) < 2 or not apart.any():
         return penalties[len(penalties) // 2]
-    losses = [_surprise(make(one).fit(z[~apart], y[~apart]), z[apart], y[apart]).mean() for one in penalties]
+    losses = [
+        _surprise(_fitted(make(one), z[~apart], y[~apart]), z[apart], y[apart]).mean() for one in penalties
+    ]
     return penalties[int(np.argmin(losses))]
 
 
@@ -151,18 +161,3 @@ def _interval(
     bounds = _entropies(totals) - summed[drawn].sum(axis=1) / totals.sum(axis=1)
     low, high = np.quantile(bounds, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high), LEVEL)
-
-
-class _Quiet:
-    """An estimator that stops at its number of iterations without a warning: that number is its setting."""
-
-    def __init__(self, estimator: Any) -> None:
-        self._estimator = estimator
-
-    def fit(self, z: NDArray[Any], y: NDArray[np.int64]) -> Any:
-        """Return the fitted estimator itself."""
-        from sklearn.exceptions import ConvergenceWarning
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            return self._estimator.fit(z, y)

@@ -23,7 +23,7 @@ class NumericalRank:
 
     Args:
         exits: name per exit.
-        rank: (E,) singular values above 1e-3 of the largest one.
+        rank: (E,) singular values above `threshold` times the largest one; 0 where nothing varies.
         share: (E,) rank / min(n, m).
         effective_rank: (E,) exp of the entropy of the singular values as shares of their sum (Roy and
             Vetterli, EUSIPCO 2007): tells blocks apart whose rank is full.
@@ -31,6 +31,7 @@ class NumericalRank:
         n_windows: n, that were looked at.
         n_features: (E,) m, that were looked at.
         all_features: (E,) that the block has.
+        threshold: of the rank.
     """
 
     exits: tuple[str, ...]
@@ -41,6 +42,12 @@ class NumericalRank:
     n_windows: int
     n_features: NDArray[np.int64]
     all_features: NDArray[np.int64]
+    threshold: float = THRESHOLD
+
+    @property
+    def largest(self) -> NDArray[np.int64]:
+        """(E,) min(n, m): no rank is above it."""
+        return np.minimum(self.n_windows, self.n_features)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return tidy rows: exit, rank, share, effective_rank, n_windows, n_features, all_features."""

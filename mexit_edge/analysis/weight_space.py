@@ -18,8 +18,9 @@ from mexit_edge.regimes.losses import cross_entropies
 
 # Windows per call: what the activations of a small network need stays within some 100 MB.
 BATCH_SIZE = 512
-# Layers that draw at random in training mode, and the attribute that says how much.
-_NOISE = {"Dropout": "rate", "GaussianDropout": "rate", "AlphaDropout": "rate", "GaussianNoise": "stddev"}
+# Options of layers that say how much is drawn at random in training mode: of dropout and noise layers,
+# recurrent cells and attention.
+_NOISE = ("rate", "stddev", "dropout", "recurrent_dropout")
 # Of a layer's options, those that say nothing about what it computes once it has weights.
 _NO_STRUCTURE = ("name", "seed", "trainable", "build_config")
 
@@ -37,7 +38,7 @@ class WeightSpace:
 
     def __init__(self, given: Shown, statistics: NDArray[np.float32] | None = None) -> None:
         self.given = given
-        self._copy = keras.models.clone_model(given.network)
+        self._copy = keras.models.clone_model(given.network, clone_function=_without_noise)
         self._copy.set_weights(given.network.get_weights())
         norms = [layer for layer in _layers(self._copy) if isinstance(layer, keras.layers.BatchNormalization)]
         of_norms = {id(weight) for layer in norms for weight in (layer.moving_mean, layer.moving_variance)}
@@ -47,10 +48,6 @@ class WeightSpace:
             layer.momentum = 0.0
             # A frozen one would run in inference mode.
             layer.trainable = True
-        for layer in _layers(self._copy):
-            for kind, attribute in _NOISE.items():
-                if isinstance(layer, getattr(keras.layers, kind)):
-                    setattr(layer, attribute, 0.0)
         self._places = [
             place for place, weight in enumerate(self._copy.weights) if id(weight) not in of_norms
         ]
@@ -99,6 +96,20 @@ class WeightSpace:
         # In float64: a sum of many float32 would be rounded by the order of its parts.
         columns = tf.cast(cross_entropies(logits, y), tf.float64)
         return tf.stack([tf.reduce_sum(columns, 0), tf.reduce_sum(tf.cast(right, tf.float64), 0)])
+
+
+def _without_noise(layer: Any) -> Any:
+    """Return a layer like this one, without weights yet, that draws nothing at random in training mode."""
+    return layer.__class__.from_config(_silent(layer.get_config()))
+
+
+def _silent(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {
+            key: 0.0 if key in _NOISE and isinstance(value, int | float) else _silent(value)
+            for key, value in config.items()
+        }
+    return [_silent(one) for one in config] if isinstance(config, list) else config
 
 
 def refuse_unlike(models: Sequence[keras.Model], argument: str = "models") -> None:

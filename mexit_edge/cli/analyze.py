@@ -14,10 +14,12 @@ from mexit_edge.cli.analyze_request import (
     GRADIENTS,
     INFORMATION,
     LANDSCAPE,
+    PAGE,
     RANK,
     AnalyzeRequest,
     Loaded,
     load,
+    refuse_foreign,
 )
 from mexit_edge.cli.option_words import with_option_names
 from mexit_edge.cli.progress import JobProgress
@@ -28,7 +30,6 @@ from mexit_edge.files import written_whole
 if TYPE_CHECKING:
     from mexit_edge.report.analysis_sections import Analyses
 
-PAGE = "page.html"
 # What the library calls its arguments -> the option behind them.
 _OPTIONS = {"windows": "--windows", "model": "NETWORK.keras", "models": "NETWORK.keras"}
 
@@ -49,7 +50,8 @@ def analyze_and_print(request: AnalyzeRequest, *, as_json: bool) -> None:
         loaded = load(request, progress)
         wanted, left_out = _wanted(request, loaded)
         for line in (loaded.said, loaded.said_of_judging, *left_out):
-            progress.screen.print(line, markup=False, soft_wrap=True)
+            if line is not None:
+                progress.screen.print(line, markup=False, soft_wrap=True)
         found = _analyze(request, loaded, wanted, progress)
     except InputError as error:
         raise InputError(with_option_names(str(error), _OPTIONS)) from error
@@ -85,7 +87,7 @@ def _wanted(request: AnalyzeRequest, loaded: Loaded) -> tuple[list[str], list[st
         InputError: one that was asked for cannot be done.
     """
     wanted, left_out = list(request.what or ANALYSES), []
-    if request.what is None and len(loaded.models) not in (2, 3):
+    if request.what is None and not request.can_connect:
         wanted.remove(CONNECTIVITY)
         left_out.append("No connectivity: it takes two or three networks.")
     if INFORMATION in wanted and loaded.judging is None:
@@ -174,11 +176,13 @@ def _write(
     conditions = {
         "networks": ", ".join(map(str, request.networks)),
         "windows": loaded.said,
-        "probes": loaded.said_of_judging,
+        **({} if loaded.said_of_judging is None else {"probes": loaded.said_of_judging}),
         "seed": str(request.seed),
         "mexit_edge": __version__,
     }
     page = render_analysis_page(found, about=loaded.said, conditions=conditions, notes=left_out)
+    # Much may have come to lie there since the work began.
+    refuse_foreign(target)
     with written_whole(target, overwrite=request.overwrite) as folder:
         folder.mkdir()
         for name, rows in tables.items():

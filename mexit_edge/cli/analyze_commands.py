@@ -33,7 +33,7 @@ def analyze(
         Path | None,
         typer.Option(help="Folder to write: a CSV per analysis and page.html (default: a new one in runs/)."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an existing folder of that name.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier analysis of that name.")] = False,
     seed: Annotated[
         int,
         typer.Option(

@@ -55,7 +55,9 @@ def known_subjects(model: Any) -> tuple[int, ...]:
     return () if provenance is None else tuple(provenance.train_subjects)
 
 
-def training_windows(model: Any, source: WindowsSource) -> tuple[Windows, str]:
+def training_windows(
+    model: Any, source: WindowsSource, *, subjects: tuple[int, ...] | None = None
+) -> tuple[Windows, str]:
     """Return the windows that a network may be shown: those of the subjects that it was trained on.
 
     Of a data set, a network that does not know them gets those that `mexit train` would train on with the
@@ -64,6 +66,8 @@ def training_windows(model: Any, source: WindowsSource) -> tuple[Windows, str]:
     Args:
         model: as `load_saved` returns it.
         source: checked.
+        subjects: others whose windows are wanted, such as those of its validation; None for those it knows
+            it was trained on.
 
     Returns:
         The windows, and a sentence that says whose they are and how they are normalised.
@@ -73,7 +77,7 @@ def training_windows(model: Any, source: WindowsSource) -> tuple[Windows, str]:
             subjects or do not fit it, or the file is none.
     """
     _refuse_several_inputs(getattr(model, "network", model))
-    known = known_subjects(model)
+    known = known_subjects(model) if subjects is None else subjects
     if source.windows is not None:
         windows, whose = _of_file(model, source.windows, known)
     else:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mexit_edge.errors import unknown_name
 from mexit_edge.report import canvas
 from mexit_edge.report.loss_figures import MOST_NAMED, colours_of, short
 
@@ -75,12 +76,15 @@ def plot_shares_over_training(
         ax: where to draw; a new figure when None.
 
     Raises:
+        InputError: a network has no such group.
         MissingExtraError: matplotlib is not installed.
     """
+    for one in found:
+        if group not in one.groups:
+            raise unknown_name("group", group, one.groups)
     ax = canvas.axes(ax)
-    place = found[0].groups.index(group)
     rows, deviations = (
-        100 * np.asarray([getattr(one, name)[place] for one in found])
+        100 * np.asarray([getattr(one, name)[one.groups.index(group)] for one in found])
         for name in ("share", "share_deviation")
     )
     at = np.arange(len(found))
@@ -116,9 +120,8 @@ def plot_rank(found: Sequence[NumericalRank], names: Sequence[str], ax: Axes | N
     ax = canvas.axes(ax)
     at = np.arange(len(found[0].exits))
     for one, name, colour in zip(found, names, colours_of(len(found)), strict=True):
-        most = one.rank / one.share
         ax.plot(at, 100 * one.share, "o-", color=colour, markersize=5, label=_label(name, names))
-        ax.plot(at, 100 * one.effective_rank / most, "s--", color=colour, markersize=4, linewidth=1)
+        ax.plot(at, 100 * one.effective_rank / one.largest, "s--", color=colour, markersize=4, linewidth=1)
     ax.set_xticks(at, found[0].exits)
     ax.set_ylim(0, 105)
     ax.set_ylabel("share of the largest possible rank (%)")
@@ -145,7 +148,9 @@ def plot_singular_values(found: NumericalRank, ax: Axes | None = None) -> Axes:
             ax.plot(
                 np.arange(1, len(values) + 1), np.maximum(values / values[0], 1e-6), color=colour, label=exit_
             )
-    ax.axhline(1e-3, linestyle="--", linewidth=1, color=canvas.muted())
+        else:
+            ax.plot([], [], color=colour, label=f"{exit_}: constant")
+    ax.axhline(found.threshold, linestyle="--", linewidth=1, color=canvas.muted())
     ax.set_yscale("log")
     ax.set_ylim(1e-5, 1.5)
     ax.set_xlabel("number of the singular value")
@@ -198,7 +203,9 @@ def plot_class_information(
 def plot_window_information(
     found: Sequence[InformationFlow], names: Sequence[str], ax: Axes | None = None
 ) -> Axes:
-    """Draw the estimates of what every block's output tells of the window, and the shuffled baseline.
+    """Draw what every block's output tells of the window, as estimated, and what limits the estimate.
+
+    Of one network also the Gaussian channel of the same size, as it is and as the estimator sees it.
 
     Args:
         found: per network.
@@ -217,10 +224,16 @@ def plot_window_information(
             label = _label(name, names) if style == "o-" else None
             ax.plot(at, means, style, color=colour, markersize=5, linewidth=1.3, label=label)
             ax.vlines(at, means - deviations, means + deviations, colors=[colour], linewidth=1.2)
+    if len(found) == 1:
+        known = [one.known for one in found[0].channel]
+        seen = [one.found.mean for one in found[0].channel]
+        ax.plot(at, known, "^--", color=canvas.muted(), markersize=5, linewidth=1, label="channel, known")
+        ax.plot(at, seen, "v-", color=canvas.muted(), markersize=5, linewidth=1, label="channel, estimated")
     ax.set_xticks(at, found[0].exits)
+    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
     ax.set_ylabel("I(X; Z + noise), estimate (nats)")
     ax.set_title("of the window (shuffled: dotted)")
-    _legend(ax, found)
+    ax.legend(frameon=True)
     return ax
 
 

@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mexit_edge.report import canvas, words
+from mexit_edge.report import words
 from mexit_edge.report.analysis_sections import Analyses, analysis_sections
 from mexit_edge.report.environment import load_template
 from mexit_edge.report.loss_figures import barriers
 from mexit_edge.report.tables import Table
 
-if TYPE_CHECKING:
-    from mexit_edge.analysis import InformationFlow
-
 TEMPLATE = "analysis.html.j2"
 NOTES = (
-    "Gradients: the network in inference mode on training windows as they are; the weighted "
-    "cross-entropy alone, "
-    "without what a regime adds to it.",
-    "Connectivity: mean and variance of batch normalisation are taken anew at every point, from "
-    "training windows.",
+    "Gradients: the network in inference mode on training windows as they are; the weighted cross-entropy "
+    "alone, without what a regime adds to it; weights of a phase that trains all exits.",
+    "Connectivity: mean and variance of batch normalisation are taken anew at every point, from training "
+    "windows.",
     "Landscape: one random plane of all there are; biases and normalisations stay as they are.",
-    "Rank: of the centred output that a head reads; singular values above a thousandth of the largest.",
-    "Information: all figures are estimates. A probe gives a lower bound, as good as the probe is. "
-    "What nearest "
-    "neighbours give falls short where the information is large, and belongs to its noise.",
+    "Rank: of the centred output that a head reads, before its pooling.",
+    "Information: all figures are estimates. A probe gives a lower bound, as good as the probe is. What "
+    "nearest neighbours give belongs to its noise and to its few components; exits that differ by less than "
+    "the error on the Gaussian channel are not told apart.",
 )
-
-
-def check_installed() -> None:
-    """Refuse to begin where the page or its figures cannot be made in the end.
-
-    Raises:
-        MissingExtraError: jinja2 or matplotlib is not installed.
-    """
-    load_template(TEMPLATE)
-    canvas.load_matplotlib()
 
 
 def render_analysis_page(
@@ -97,14 +82,11 @@ def headline(found: Analyses) -> str:
         said.append(f"the blocks of {found.names[-1]} have {ranks} of the rank they could have")
     if found.information:
         last_flow = found.information[-1]
-        first, final = (_best(last_flow, place) for place in (0, -1))
+        # One probe, named beforehand: the better of two would be chosen on those who judge it.
+        first, final = (last_flow.linear[place].value for place in (0, -1))
         said.append(
-            f"of H(Y) = {last_flow.label_entropy:.2f} nats, probes find at least {first:.2f} at the "
+            f"of H(Y) = {last_flow.label_entropy:.2f} nats, a linear probe finds {first:.2f} at the "
             f"first exit of {found.names[-1]} and {final:.2f} at the last"
         )
     text = "; ".join(said)
     return f"{text[:1].upper()}{text[1:]}." if text else "The loss around the network, on a random plane."
-
-
-def _best(flow: InformationFlow, place: int) -> float:
-    return max(flow.linear[place].value, flow.mlp[place].value)

@@ -11,6 +11,7 @@ import numpy as np
 
 from mexit_edge.report import analysis_figures as figures
 from mexit_edge.report import loss_figures, words
+from mexit_edge.report.provenance import FEW_SUBJECTS
 from mexit_edge.report.tables import Table
 from mexit_edge.report.theme import Picture, picture
 
@@ -80,67 +81,70 @@ def analysis_sections(found: Analyses) -> Iterator[Section]:
 def _gradients(found: Analyses) -> Section | None:
     if not found.gradients:
         return None
-    several = len(found.names) > 1
+    from mexit_edge.analysis.gradients import MIN_BATCHES
+
+    last = found.gradients[-1]
+    weights = ", ".join(f"{one:.3g}" for one in last.exit_weights)
+    lead = (
+        f"Which exit moves which part of the network: means over {last.n_batches} batches of "
+        f"{last.batch_size} windows. Exit weights of {found.names[-1]}: {weights}."
+    )
+    if last.n_batches < MIN_BATCHES:
+        lead += f" There are too few windows for {MIN_BATCHES} batches: the means are rough."
+    pictures = tuple(_gradient_pictures(found))
+    return Section("gradients", "Gradient dominance", lead, pictures, (_gradient_table(found),))
+
+
+def _gradient_pictures(found: Analyses) -> Iterator[Picture]:
     drawn = _some(len(found.names))
-    pictures = [
-        picture(
+    for place in drawn:
+        yield picture(
             partial(figures.plot_gradient_shares, found.gradients[place]),
             alt=f"Share of every exit in the gradient of every block and head of {found.names[place]}.",
             caption=found.names[place],
         )
-        for place in drawn
-    ]
     last = found.gradients[-1]
     if len(last.exits) > 1:
-        pictures += [
-            picture(
+        for place in drawn:
+            yield picture(
                 partial(figures.plot_gradient_conflicts, found.gradients[place]),
                 alt=f"Cosine between the gradients of each two exits of {found.names[place]}.",
                 caption=f"{found.names[place]}. Below 0 two exits pull against each other.",
             )
-            for place in drawn
-        ]
-    if several:
-        pictures += [
-            picture(
+    if len(found.names) > 1:
+        for group in _shared(last):
+            yield picture(
                 partial(figures.plot_shares_over_training, found.gradients, found.names, group),
                 alt=f"Share of every exit in the gradient of {group} over the networks.",
                 caption="Bands: standard deviation over batches.",
             )
-            for group in _shared(last)
-        ]
-    weights = ", ".join(f"{one:.3g}" for one in last.exit_weights)
+
+
+def _gradient_table(found: Analyses) -> Table:
+    several, last = len(found.names) > 1, found.gradients[-1]
     shared = _shared(last) if several else last.groups
-    rows = tuple(
-        (
-            f"{name}, {group}" if several else group,
-            *(_share(*pair) for pair in zip(one.share[place], one.share_deviation[place], strict=True)),
-            *(_number(value) for value in one.projection[place]),
-        )
-        for name, one in zip(found.names, found.gradients, strict=True)
-        for place, group in enumerate(one.groups)
-        if group in shared
-    )
-    table = Table(
+    return Table(
         caption=(
-            "Share: ||g_k||² over the sum of all exits', ± standard deviation over batches. "
-            "Projection: how much "
-            "of the step along the summed gradient is exit k's; the exits' sum to 1, below 0 an exit "
-            "is overruled."
+            "Share: ||g_k||² over the sum of all exits', ± standard deviation over batches. Projection: how "
+            "much of the step along the summed gradient is exit k's; the exits' sum to 1, below 0 an exit is "
+            "overruled."
         ),
         columns=(
             "group",
             *(f"{exit_} share (%)" for exit_ in last.exits),
             *(f"{exit_} projection" for exit_ in last.exits),
         ),
-        rows=rows,
+        rows=tuple(
+            (
+                f"{name}, {group}" if several else group,
+                *(_share(*pair) for pair in zip(one.share[place], one.share_deviation[place], strict=True)),
+                *(_number(value) for value in one.projection[place]),
+            )
+            for name, one in zip(found.names, found.gradients, strict=True)
+            for place, group in enumerate(one.groups)
+            if group in shared
+        ),
     )
-    lead = (
-        f"Which exit moves which part of the network: means over {last.n_batches} batches of "
-        f"{last.batch_size} "
-        f"windows. Exit weights of {found.names[-1]}: {weights}."
-    )
-    return Section("gradients", "Gradient dominance", lead, tuple(pictures), (table,))
 
 
 def _shared(found: GradientDominance) -> tuple[str, ...]:
@@ -204,10 +208,9 @@ def _landscape(found: Analyses) -> Section | None:
         for exit_ in (*landscape.exits, None)
     )
     lead = (
-        f"The loss around {found.names[-1]} on {landscape.n_windows:,} training windows, in two "
-        "random directions, "
-        f"normalised filter by filter (seed {landscape.seed}). At 1, every filter has moved by its "
-        "own length."
+        f"The loss around {found.names[-1]} on {landscape.n_windows:,} training windows, in two random "
+        f"directions, normalised filter by filter (seed {landscape.seed}). At 1, every filter has moved by "
+        "its own length."
     )
     return Section("landscape", "Loss landscape", lead, pictures, ())
 
@@ -234,7 +237,7 @@ def _rank(found: Analyses) -> Section | None:
         rows=tuple(
             (
                 f"{name}, {exit_}" if several else exit_,
-                words.count(int(one.rank[place])),
+                words.count(int(one.rank[place])) if one.rank[place] else "0, constant",
                 f"{100 * one.share[place]:.1f}",
                 f"{one.effective_rank[place]:.1f}",
                 words.count(int(one.n_features[place])),
@@ -264,25 +267,26 @@ def _information(found: Analyses) -> Section | None:
             partial(figures.plot_window_information, found.information, found.names),
             alt="Estimates of what the blocks' outputs tell of the window.",
             caption=(
-                f"Gaussian noise of {last.noise:g} on {last.components} principal components of "
-                "variance 1 on "
-                "average. Whiskers: standard deviation over draws."
+                f"Gaussian noise of {last.noise:g} on {last.components} principal components of variance 1 "
+                "on average. Whiskers: standard deviation over repetitions."
             ),
         ),
     )
     table = Table(
         caption=(
             f"In nats; H(Y) = {last.label_entropy:.3f}. Intervals over the judged subjects, ± over "
-            "draws. Shuffled: "
+            "repetitions. Gaussian channel: what the estimator makes of as many points and components of the "
+            "same variances, of how much there is; the difference is the error to reckon with. Shuffled: "
             "windows and outputs paired at random, where the truth is 0."
         ),
-        columns=("output", "linear probe", "MLP probe", "I(X; Z + noise)", "shuffled"),
+        columns=("output", "linear probe", "MLP probe", "I(X; Z + noise)", "Gaussian channel", "shuffled"),
         rows=tuple(
             (
                 f"{name}, {exit_}" if several else exit_,
                 _bound(one.linear[place]),
                 _bound(one.mlp[place]),
                 _repeated(one.of_window[place]),
+                f"{one.channel[place].found.mean:.2f} of {one.channel[place].known:.2f}",
                 _repeated(one.shuffled[place]),
             )
             for name, one in zip(found.names, found.information, strict=True)
@@ -290,10 +294,16 @@ def _information(found: Analyses) -> Section | None:
         ),
     )
     lead = (
-        f"What every block's output tells of the class, by probes fitted on {last.n_fitted:,} windows "
-        "and judged on "
-        f"{last.n_judged:,} of {words.subjects(last.judged_subjects)}; and what of the window itself."
+        f"What every block's output tells of the class, by probes fitted on {last.n_fitted:,} windows and "
+        f"judged on {last.n_judged:,} of {words.subjects(last.judged_subjects)}; and what of the window "
+        "itself."
     )
+    n_subjects = len(last.judged_subjects)
+    if 1 < n_subjects < FEW_SUBJECTS:
+        lead += (
+            f" The intervals draw whole subjects, and there are {n_subjects}: with fewer than {FEW_SUBJECTS} "
+            "they are narrower than their level says."
+        )
     return Section("information", "Information flow", lead, pictures, (table,))
 
 
@@ -305,6 +315,8 @@ def _some(n: int) -> list[int]:
 def _share(value: float, deviation: float) -> str:
     if not np.isfinite(value):
         return words.NOT_APPLICABLE
+    if not np.isfinite(deviation):
+        return f"{100 * value:.1f}"
     return f"{100 * value:.1f}{words.NBSP}±{words.NBSP}{100 * deviation:.1f}"
 
 

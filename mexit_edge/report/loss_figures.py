@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mexit_edge.errors import unknown_name
 from mexit_edge.report import canvas
 
 if TYPE_CHECKING:
@@ -35,9 +36,8 @@ def plot_line(line: Line, exits: Sequence[str], ax: Axes | None = None) -> Axes:
     ax = canvas.axes(ax)
     for k, (exit_, colour) in enumerate(zip(exits, colours_of(len(exits)), strict=True)):
         ax.plot(line.a, line.loss[:, k], color=colour, linewidth=1.2, label=exit_)
-    ink = canvas.load_matplotlib().rcParams["text.color"]
-    ax.plot(line.a, line.total, color=ink, linewidth=2.2, label="mean of exits")
-    chord = line.total[0] + line.a * (line.total[-1] - line.total[0])
+    ax.plot(line.a, line.total, color=_ink(), linewidth=2.2, label="mean of exits")
+    chord = line.chord
     ax.plot(line.a[[0, -1]], chord[[0, -1]], "--", color=canvas.muted(), linewidth=1)
     top = int(np.argmax(line.total - chord))
     if line.barrier > 0:
@@ -85,8 +85,11 @@ def plot_landscape(found: LossLandscape, exit_: str | None = None, ax: Axes | No
         ax: where to draw; a new figure when None.
 
     Raises:
+        InputError: there is no such exit.
         MissingExtraError: matplotlib is not installed.
     """
+    if exit_ is not None and exit_ not in found.exits:
+        raise unknown_name("exit_", exit_, found.exits)
     ax = canvas.axes(ax, width=3.9, height=3.5)
     loss = found.total if exit_ is None else found.loss[..., found.exits.index(exit_)]
     _contours(ax, found.steps, found.steps, loss)
@@ -106,17 +109,22 @@ def barriers(found: Connectivity) -> str:
 
 def _contours(ax: Axes, x: NDArray[np.float64], y: NDArray[np.float64], loss: NDArray[np.float64]) -> None:
     """Draw filled contours at equal ratios, with some of their values; losses span decades."""
-    low = max(float(np.nanmin(loss)), 1e-6)
-    levels = np.geomspace(low, max(float(np.nanmax(loss)), 1.01 * low), _CONTOURS)
-    shown = np.clip(loss, levels[0], levels[-1])
-    steps = np.log(levels)
-    ax.contourf(x, y, np.log(shown), levels=steps, cmap=canvas.colormap())
+    # Far out a loss may overflow; such a place stays empty.
+    loss = np.ma.masked_invalid(loss)
+    low = max(float(loss.min()), 1e-6)
+    high = max(float(loss.max()), 1.01 * low)
+    steps = np.log(np.geomspace(low, high, _CONTOURS))
+    shown = np.ma.log(np.ma.clip(loss, low, high))
+    ax.contourf(x, y, shown, levels=steps, cmap=canvas.colormap())
+    ax.grid(visible=False)
+    if float(loss.max()) < high:
+        # A loss that is the same everywhere, as where all weights are 0, has no contours.
+        return
     # Without a style, levels below 0, here losses below 1, would be dashed.
     lines = ax.contour(
-        x, y, np.log(shown), levels=steps[1:-1:2], colors=[canvas.muted()], linewidths=0.7, linestyles="solid"
+        x, y, shown, levels=steps[1:-1:2], colors=[canvas.muted()], linewidths=0.7, linestyles="solid"
     )
     ax.clabel(lines, fmt=lambda step: f"{np.exp(step):.3g}", fontsize=7, colors=[_ink()])
-    ax.grid(visible=False)
 
 
 def _ink() -> Any:
