@@ -3,10 +3,8 @@
     python benchmarks/study.py [NAME ...] [--workers 2]
 
 Sweeps go on where they were broken off (runs/study/NAME); rows are copied to results/study/NAME.csv, also of
-an unfinished sweep.
-Every run that is judged on test subjects is added to results/study/test_evaluations.csv. How many hours it
-takes on two cores is in
-docs/study.md.
+an unfinished sweep. Every record that was judged on test subjects has a line in
+results/study/test_evaluations.csv.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python benchmarks/study_analyses.py [--epochs 60]
 
 HAPT, `cnn`, training subjects of seed 0. Networks and checkpoints go to runs/study/analyses; the tables of
-`mexit analyze` to results/study: of the three trained networks together (analyses_*.csv), and of each along its
-training (analyses_REGIME_*.csv).
+`mexit analyze` to results/study: of the three trained networks together (analyses_*.csv), and of each along
+its training (analyses_REGIME_*.csv).
 """
 
 from __future__ import annotations

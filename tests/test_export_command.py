@@ -26,10 +26,10 @@ import numpy as np
 
 from mexit_edge.bundle import Bundle
 from mexit_edge.cli.app import app
-from mexit_edge.data.windows_file import read_arrays
 from mexit_edge.cli.keras_file import load_saved
 from mexit_edge.cli.training_windows import WindowsSource, training_windows
 from mexit_edge.compress import Quantization
+from mexit_edge.data.windows_file import read_arrays
 from mexit_edge.errors import InputError
 from mexit_edge.regimes import MultiExitModel
 from mexit_edge.runtime import Runtime
