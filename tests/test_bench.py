@@ -24,7 +24,7 @@ from mexit_edge.benchmark import pools
 from mexit_edge.benchmark import worker as working
 from mexit_edge.benchmark.conduct import conduct
 from mexit_edge.benchmark.evaluation_log import EvaluationLog
-from mexit_edge.benchmark.folder import FAILED, RESULTS, RUNS, STARTED, SWEEP, TEST_LOG, SweepFolder, is_full
+from mexit_edge.benchmark.folder import RESULTS, STARTED, SWEEP, TEST_LOG, SweepFolder, is_full
 from mexit_edge.benchmark.pools import Pool, WorkersLostError
 from mexit_edge.benchmark.record import RunRecord
 from mexit_edge.benchmark.results import write_tables
@@ -373,6 +373,41 @@ def test_a_dask_scheduler_that_is_killed_loses_no_finished_run(
     assert folder.is_finished(mixed)
 
 
+KILLED = """
+import sys
+import cloudpickle
+import test_bench as tests
+cloudpickle.register_pickle_by_value(tests)
+tests.conducting.work = tests.slow_stand_in
+folder = tests.SweepFolder(tests.Path(sys.argv[1]))
+with folder.locked():
+    tests.conduct(tests.sweep_of(seeds=[0]), folder, tests.Pool("local", 2))
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cloudpickle").register_pickle_by_value(sys.modules[__name__])
+    folder, sweep = SweepFolder(tmp_path / "sweep"), sweep_of(seeds=[0])
+    joint, mixed = sweep.runs()
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    first = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(folder.path)], env=here, start_new_session=True
+    )
+    try:
+        wait_for(lambda: folder.is_finished(joint) and folder.is_started(mixed))
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    written = folder.record_file(joint).stat().st_mtime_ns
+    monkeypatch.setattr(conducting, "work", stand_in)
+    with folder.locked():
+        conduct(sweep, folder, Pool("local", 2))
+    assert folder.record_file(joint).stat().st_mtime_ns == written
+    assert len(folder.record_files()) == 2
+    assert not folder.failures(sweep.runs())
+
+
 def answers(address: str) -> bool:
     host, _, port = address.partition(":")
     with socket.socket() as client:
@@ -555,27 +590,6 @@ def test_every_back_end_gives_the_same_csv(own_windows: Path, tmp_path: Path) ->
             conduct(sweep, folder, Pool(backend, 1))
         write_tables(folder, list(folder.records(sweep.runs())))
         assert (folder.path / RESULTS).read_bytes() == wanted, backend
-
-
-@pytest.mark.slow
-def test_a_sweep_that_is_killed_goes_on_where_it_was(own_windows: Path, tmp_path: Path) -> None:
-    file, out = sweep_file(own_windows, tmp_path, [0, 1]), tmp_path / "out"
-    command = [sys.executable, "-c", "from mexit_edge.cli import main; main()", "bench", file, "--out", out]
-    first = subprocess.Popen([*map(str, command), "--workers", "1"], start_new_session=True)
-    try:
-        wait_for(lambda: any((out / RUNS).glob("*.npz")))
-    finally:
-        os.killpg(first.pid, signal.SIGKILL)
-        first.wait()
-    (done,) = (out / RUNS).glob("*.npz")
-    written = done.stat().st_mtime_ns
-    result = bench(file, "--out", out, "--workers", 1)
-    assert result.exit_code == 0, result.output
-    assert "2 runs in" in result.stdout
-    assert ", 1 of them done" in result.stdout.replace("\n", " ")
-    assert done.stat().st_mtime_ns == written
-    assert len(list((out / RUNS).glob("*.npz"))) == 2
-    assert not any((out / FAILED).iterdir())
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 180) -> None:
