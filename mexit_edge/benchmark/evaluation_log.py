@@ -63,6 +63,9 @@ class EvaluationLog:
         """
         from filelock import FileLock
 
+        files = list(files)
+        if not files:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_name(f".{self.path.name}.lock")):
             lines = self._lines()
