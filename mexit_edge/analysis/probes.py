@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mexit_edge.exits import Interval
+from mexit_edge.exits.metrics import drawn_subjects
 
 LINEAR, MLP = "linear", "mlp"
 # Strength of the L2 penalty, weakest first. Chosen on subjects set apart from the probe's own.
@@ -156,8 +157,8 @@ def _interval(
     counts = np.zeros((len(subjects), classes.max() + 1))
     np.add.at(counts, (whom, classes), 1)
     summed = np.bincount(whom, nats)
-    drawn = np.random.default_rng(seed).integers(len(subjects), size=(DRAWS, len(subjects)))
-    totals = counts[drawn].sum(axis=1)
-    bounds = _entropies(totals) - summed[drawn].sum(axis=1) / totals.sum(axis=1)
+    times = drawn_subjects(len(subjects), DRAWS, seed)
+    totals = times @ counts
+    bounds = _entropies(totals) - times @ summed / totals.sum(axis=1)
     low, high = np.quantile(bounds, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high), LEVEL)

@@ -34,8 +34,8 @@ def conduct(
         notice: called from another thread as each run ends, with the reason where it failed.
 
     Raises:
-        InputError: the folder holds something else, or the cluster does not answer.
-        RunError: the disk is full, or workers are lost time and again.
+        InputError: the folder holds something else.
+        RunError: the disk is full, or workers or their scheduler are lost time and again.
     """
     folder.begin(sweep)
     runs = sweep.runs()

@@ -18,7 +18,7 @@ from mexit_edge.errors import InputError, MissingExtraError, RunError
 from mexit_edge.files import read_from_folder, refuse_unwritable, write_bytes
 
 VERSION = 1
-MAX_SWEEP_BYTES = 1 << 24
+MAX_NOTE_BYTES = 1 << 24
 SWEEP, LOCK, RUNS, FAILED, STARTED = "sweep.json", "sweep.lock", "runs", "failed", "started"
 RESULTS, TIMES, PAGE, TEST_LOG = "results.csv", "times.csv", "page.html", "test_evaluations.csv"
 
@@ -102,7 +102,7 @@ class SweepFolder:
         Raises:
             InputError: there is none, or it is of another version.
         """
-        content = read_from_folder(self.path, SWEEP, MAX_SWEEP_BYTES)
+        content = read_from_folder(self.path, SWEEP, MAX_NOTE_BYTES)
         try:
             facts = json.loads(content)
             if facts["version"] != VERSION:

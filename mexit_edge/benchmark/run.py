@@ -33,7 +33,7 @@ from mexit_edge.signals import (
     severity_strength,
 )
 from mexit_edge.simulate import LeastCost, calibrate_out_of_fold, exit_costs, judge, raw_windows, with_policy
-from mexit_edge.simulate.out_of_fold import quantize
+from mexit_edge.simulate.out_of_fold import in_steps
 
 T = TypeVar("T")
 
@@ -248,14 +248,7 @@ def _calibrated(
         score=SCORE,
         cost=costs,
     )
-    logits = np.stack(
-        [
-            quantize(found.logits[:, place], stage.outputs[0])
-            for place, stage in enumerate(bundle.manifest.stages)
-        ],
-        axis=1,
-    )
-    return bundle, found.windows.y, logits
+    return bundle, found.windows.y, in_steps(bundle.manifest, found.logits)
 
 
 def _known(value: T | None, rule: str) -> T:

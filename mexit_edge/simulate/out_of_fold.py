@@ -62,16 +62,20 @@ def calibrate_out_of_fold(
     _refuse_strangers(bundle.manifest, windows)
     _check_folds(folds, len(bundle.manifest.training.train_subjects))
     _check_logits(logits, (len(windows), len(bundle.manifest.stages), len(bundle.manifest.classes)))
-    steps = np.stack(
-        [quantize(logits[:, exit_], stage.outputs[0]) for exit_, stage in enumerate(bundle.manifest.stages)],
-        axis=1,
-    )
+    steps = in_steps(bundle.manifest, logits)
     return with_policy(
         bundle,
         Judged(steps, windows, folds=int(folds)),
         chosen_goal(goal, max_drop),
         score,
         cost if isinstance(cost, ExitCosts) else exit_costs(bundle, cost, device),
+    )
+
+
+def in_steps(manifest: Manifest, logits: NDArray[Any]) -> NDArray[np.int8]:
+    """Return float logits (n, E, classes) in the int8 steps of a bundle, exit by exit."""
+    return np.stack(
+        [quantize(logits[:, exit_], stage.outputs[0]) for exit_, stage in enumerate(manifest.stages)], axis=1
     )
 
 
