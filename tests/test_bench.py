@@ -304,6 +304,17 @@ def test_a_worker_that_dies_loses_nothing_and_nothing_counts_twice(
     begun = (folder.path / "begun.txt").read_text().splitlines()
     assert begun.count(next(run.key for run in sweep.runs() if run.regime == "mixed")) == 2
 
+def note_process(file: str) -> None:
+    """Leave the number of the process that this runs in."""
+    Path(file).write_text(str(os.getpid()))
+
+
+@pytest.mark.slow
+def test_a_single_dask_worker_does_the_work_itself(tmp_path: Path) -> None:
+    pytest.importorskip("cloudpickle").register_pickle_by_value(sys.modules[__name__])
+    Pool("dask", 1).run(note_process, [(str(tmp_path / "pid"),)], None)
+    assert int((tmp_path / "pid").read_text()) != os.getpid()
+
 
 def slow_fate(folder: Path, facts: str) -> tuple[int, str]:
     """End the first run, and never the second."""

@@ -77,11 +77,11 @@ class Pool:
         import joblib
 
         tasks = [joblib.delayed(function)(*call) for call in calls]
-        with BACKENDS[self.backend](self, workers) as (name, n_jobs, wait_for):
+        with BACKENDS[self.backend](self, workers) as (backend, n_jobs, wait_for):
 
             def work() -> None:
                 # With one job joblib would do it in this process; what is dispatched bounds what is at work.
-                with joblib.parallel_config(backend=name):
+                with joblib.parallel_config(backend=backend):
                     joblib.Parallel(n_jobs=max(2, n_jobs), pre_dispatch=n_jobs, batch_size=1)(tasks)
 
             try:
@@ -96,8 +96,8 @@ class Pool:
 
 
 Work = Callable[[], Any]
-# Name at joblib, runs at once, and what to wait with for joblib to come back.
-Opened = tuple[str, int, Callable[[Work], Any]]
+# Back end of joblib, runs at once, and what to wait with for joblib to come back.
+Opened = tuple[Any, int, Callable[[Work], Any]]
 
 
 @contextmanager
@@ -127,7 +127,18 @@ def _dask(pool: Pool, workers: int | None) -> Iterator[Opened]:
             raise WorkersLostError(f"the Dask scheduler does not answer: {error}") from error
         stack.callback(client.close, timeout=1)
         n_jobs = workers or pool.workers or sum(client.nthreads().values()) or 1
-        yield "dask", n_jobs, partial(_watched, client)
+        yield _dask_backend(client), n_jobs, partial(_watched, client)
+
+
+def _dask_backend(client: Any) -> Any:
+    """Return joblib's Dask back end, which itself would do the work here where Dask has a single worker."""
+    from joblib._dask import DaskDistributedBackend
+
+    class NeverHere(DaskDistributedBackend):
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, int(super().effective_n_jobs(n_jobs)))
+
+    return NeverHere(client=client)
 
 
 @contextmanager
