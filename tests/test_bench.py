@@ -103,6 +103,10 @@ def test_the_same_training_in_another_sweep_is_the_same_run() -> None:
     assert {run.key for run in alone} <= {run.key for run in sweep_of().runs()}
     own = sweep_of(regimes=[{"name": "mixed", "epochs": 2, "seeds": [1]}]).runs()
     assert [run.key for run in own] == [run.key for run in alone]
+    whole = sweep_of(protocol={"epochs": 2, "qat_share": 0.2, "batch_size": 32}).runs()
+    settings = {"qat_share": 0.2, "batch_size": 32}
+    regimes = [{"name": name, "settings": settings} for name in ("joint", "mixed")]
+    assert [run.key for run in sweep_of(regimes=regimes).runs()] == [run.key for run in whole]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +114,7 @@ def test_the_same_training_in_another_sweep_is_the_same_run() -> None:
     [
         {"protocol": {"epochs": 3}},
         {"protocol": {"epochs": 2, "engine": "litert-builtin"}},
+        {"protocol": {"epochs": 2, "qat_share": 0.1}},
         {"regimes": [{"name": "joint", "options": {"label_smoothing": 0.1}}, {"name": "mixed"}]},
         {"backbones": [{"name": "cnn", "preset": "tiny", "options": {"dropout": 0.1}}]},
     ],
@@ -150,6 +155,16 @@ def test_own_windows_are_known_by_what_they_hold(tmp_path: Path) -> None:
         ({"protocol": {"equal_cost": True, "patience": 3}}, "equal_cost must be left out"),
         ({"protocol": {"equal_cost": True, "cross_fit": 3}}, "equal_cost must be left out"),
         ({"protocol": {"cross_fit": 3, "patience": 3}}, "patience must be left out"),
+        (
+            {"protocol": {"cross_fit": 3}, "regimes": [{"name": "joint", "settings": {"patience": 3}}]},
+            "patience",
+        ),
+        ({"protocol": {"equal_cost": True, "qat_share": 0.1}}, "qat_share must be left out"),
+        ({"regimes": [{"name": "joint", "settings": {"qat_share": 2}}]}, "qat_share"),
+        (
+            {"regimes": [{"name": "joint", "settings": {"severities": [0]}}]},
+            "settings must be of: batch_size",
+        ),
         ({"protocol": {"perturbation_strength": 5}}, "perturbation_strength"),
         ({"data": ["watch"], "protocol": {"judged_on": "out_of_fold"}}, "`split_seed` must be given"),
         ({"seeds": list(range(50_001))}, "at most 100,000 runs"),
@@ -303,6 +318,7 @@ def test_a_worker_that_dies_loses_nothing_and_nothing_counts_twice(
     assert not any((folder.path / STARTED).glob("*.json"))
     begun = (folder.path / "begun.txt").read_text().splitlines()
     assert begun.count(next(run.key for run in sweep.runs() if run.regime == "mixed")) == 2
+
 
 def note_process(file: str) -> None:
     """Leave the number of the process that this runs in."""

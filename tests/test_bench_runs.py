@@ -144,7 +144,7 @@ def test_epochs_of_equal_cost_cost_the_same_to_the_nearest_epoch(
 def test_a_run_leaves_what_every_exit_says(people: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mexit_edge.benchmark.run.load", lambda name: people)
     # Cross-fitted: the trainings of `test_bench.py` have four sets of subjects.
-    (run,) = runs_of(cross_fit=2, severities=[0, 3])
+    (run,) = runs_of(cross_fit=2, severities=[0, 3], qat_share=0.5)
     record = perform(run)
     assert record.subjects["judged"] == OFFICIAL
     n, exits = len(record.y), len(record.exits)
@@ -157,7 +157,9 @@ def test_a_run_leaves_what_every_exit_says(people: Windows, monkeypatch: pytest.
     assert np.any(record.int8_logits[0] != record.int8_logits[1])
     assert list(record.exit_macs) == sorted(record.exit_macs)
     assert record.exit_macs[-2] < record.plain_macs < record.exit_macs[-1]
-    assert len(record.training_cost) == 2 + 1
+    # Two folds, the network on all of them, and its fine-tuning.
+    assert len(record.training_cost) == 2 + 1 + 1
+    assert record.training_cost[-1]["epochs"] == 1
     # Every training window was judged by a network that never saw its subject.
     assert len(record.calibration_y) == len(people.of_subjects(record.subjects["training"]))
 

@@ -14,7 +14,8 @@ from mexit_edge.benchmark.quality_cost import SCORE
 from mexit_edge.benchmark.record import RunRecord
 from mexit_edge.benchmark.sweep import OUT_OF_FOLD, Protocol, Run
 from mexit_edge.bundle import Bundle
-from mexit_edge.compress import export
+from mexit_edge.compress import export, fine_tuning_epochs
+from mexit_edge.compress.quantize_aware import FINE_TUNING_RATE, fake_quantized
 from mexit_edge.data import HeldOutTest, Split, dataset, hold_out_test, load, split_by_subject
 from mexit_edge.data.windows_file import load_windows
 from mexit_edge.errors import InputError, RunError
@@ -49,12 +50,14 @@ class _Fitted:
         epochs: it was trained for.
         costs: of every network that was trained for it.
         out_of_fold: what the fold networks said, cross-fitted.
+        fine_tuned: the model after fine-tuning with fake quantization; None without.
     """
 
     model: Any
     epochs: int
     costs: tuple[PhaseCost, ...]
     out_of_fold: OutOfFold | None = None
+    fine_tuned: Any = None
 
 
 def perform(run: Run) -> RunRecord:
@@ -67,8 +70,8 @@ def perform(run: Run) -> RunRecord:
     judged = sets.test
     recipe = _recipe(run)
     normalisation = Normalisation.fit(sets.train)
-    fitted = _fit(run, recipe, sets)
-    bundle = export(fitted.model, sets.train, name=run.data, seed=run.seed)
+    fitted = _fine_tuned(run, _fit(run, recipe, sets), sets)
+    bundle = export(fitted.fine_tuned or fitted.model, sets.train, name=run.data, seed=run.seed)
     engine = _known(run.protocol.engine, "`engine` must be settled in a run")
     bundle, calibration_y, calibration_logits = _calibrated(run, bundle, sets, fitted, engine)
     severities = run.protocol.severities if judged.sensor.rigid_bodies else (0.0,)
@@ -217,6 +220,27 @@ def _fit(run: Run, recipe: Recipe, sets: Split | HeldOutTest) -> _Fitted:
     )
     costs = (*(cost for fold in found.costs for cost in fold), *model.training_cost)
     return _Fitted(model, found.epochs, costs, found)
+
+
+def _fine_tuned(run: Run, fitted: _Fitted, sets: Split | HeldOutTest) -> _Fitted:
+    """Return it with a model fine-tuned on the steps of int8, where the protocol asks for one."""
+    protocol = run.protocol
+    if protocol.qat_share is None:
+        return fitted
+    phases = len(fitted.model.regime.phases(len(fitted.model.exits)))
+    epochs = fine_tuning_epochs(protocol.epochs, protocol.qat_share, phases=phases)
+    aware = fake_quantized(
+        fitted.model,
+        sets.train,
+        epochs=epochs,
+        batch_size=protocol.batch_size,
+        learning_rate=FINE_TUNING_RATE * protocol.learning_rate,
+        clip_norm=protocol.clip_norm,
+        seed=run.seed,
+    )
+    aware.fit(sets.train, epochs=epochs, batch_size=protocol.batch_size, verbose=0)
+    costs = (*fitted.costs, *aware.training_cost)
+    return replace(fitted, fine_tuned=aware, epochs=fitted.epochs + epochs, costs=costs)
 
 
 def _model(recipe: Recipe, train: Windows, protocol: Protocol) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mexit_edge.bundle.spec import Positive, Sha256, Spec
 from mexit_edge.data import dataset
@@ -57,6 +57,18 @@ class Backbone(Spec):
         return self.label or f"{self.name} {self.preset}"
 
 
+# Settings of the protocol that a regime may have of its own: how it trains, and not what it is judged on.
+TRAINING_SETTINGS = (
+    "batch_size",
+    "learning_rate",
+    "clip_norm",
+    "patience",
+    "perturbation_strength",
+    "qat_share",
+    "training_subjects",
+)
+
+
 class RegimeChoice(Spec):
     """One way of training in a sweep.
 
@@ -66,6 +78,7 @@ class RegimeChoice(Spec):
         label: what results call it; its name if None.
         seeds: instead of the sweep's.
         epochs: instead of the sweep's.
+        settings: of the protocol, instead of the sweep's: those of `TRAINING_SETTINGS`.
     """
 
     name: str
@@ -73,6 +86,17 @@ class RegimeChoice(Spec):
     label: Label | None = None
     seeds: tuple[Seed, ...] | None = None
     epochs: Count | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    came_later: ClassVar[tuple[str, ...]] = ("settings",)
+
+    @field_validator("settings")
+    @classmethod
+    def _of_training(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        unknown = next((name for name in settings if name not in TRAINING_SETTINGS), None)
+        if unknown is not None:
+            raise ValueError(f"settings must be of: {', '.join(TRAINING_SETTINGS)}, not {unknown!r}")
+        return settings
 
     @property
     def shown(self) -> str:
@@ -102,6 +126,8 @@ class Protocol(Spec):
         clip_norm: largest norm of the gradient; None for no limit.
         patience: epochs without an improvement of any exit that end a phase; None to train all epochs.
         perturbation_strength: of the training windows; 1 is the standard strength.
+        qat_share: epochs of a fine-tuning with fake quantization afterwards, as a share of ``epochs``; None
+            for none, the float network is quantized as it is.
         severities: of the judged windows.
         engine: that executes the int8 stages; None for the one that stands for the device.
         max_drop: largest loss of balanced accuracy that the policy is calibrated for, as a share.
@@ -124,9 +150,10 @@ class Protocol(Spec):
     stride: Count = 1
     split_seed: Seed | None = None
     training_subjects: Count | None = None
+    qat_share: Annotated[float, Field(gt=0, le=1)] | None = None
 
     # A run keeps its name when a setting is added that it does not use.
-    came_later: ClassVar[tuple[str, ...]] = ("split_seed", "training_subjects")
+    came_later: ClassVar[tuple[str, ...]] = ("split_seed", "training_subjects", "qat_share")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Protocol:
@@ -135,6 +162,8 @@ class Protocol(Spec):
             raise ValueError("equal_cost must be left out with patience and with cross_fit")
         if self.cross_fit is not None and self.patience is not None:
             raise ValueError("patience must be left out with cross_fit, which chooses the epochs itself")
+        if self.equal_cost and self.qat_share is not None:
+            raise ValueError("qat_share must be left out with equal_cost, which counts one training")
         if not self.severities or self.severities[0] != 0 or len(set(self.severities)) < len(self.severities):
             raise ValueError("severities must begin with 0, the windows as they are, and be distinct")
         return self
@@ -232,6 +261,17 @@ class Sweep(Spec):
                 raise ValueError(f"{what} must differ, {twice[0]!r} stands twice; give one a `label`")
         return self
 
+    @model_validator(mode="after")
+    def _settings_fit(self) -> Sweep:
+        for one in self.regimes:
+            self.protocol_of(one)
+        return self
+
+    def protocol_of(self, training: RegimeChoice) -> Protocol:
+        """Return the protocol with what a regime has of its own."""
+        own = {**training.settings, "epochs": training.epochs or self.protocol.epochs}
+        return Protocol.model_validate({**self.protocol.model_dump(), **own})
+
     @property
     def compared_with(self) -> str:
         """Label of the regime that the others are compared with."""
@@ -265,13 +305,10 @@ class Sweep(Spec):
         self, data: dict[str, str], network: Backbone, training: RegimeChoice, seed: int
     ) -> Iterator[Run]:
         # One engine for all: a worker without the device's own would take another, and say nothing.
-        settled = {
-            "epochs": training.epochs or self.protocol.epochs,
-            "engine": self.protocol.engine or reference_engine(),
-        }
-        protocol = self.protocol.model_copy(update=settled)
+        engine = self.protocol.engine or reference_engine()
+        protocol = self.protocol_of(training).model_copy(update={"engine": engine})
         # What is settled above is no part of the run: the same training in another sweep is the same run.
-        alone = training.model_copy(update={"seeds": None, "epochs": None})
+        alone = training.model_copy(update={"seeds": None, "epochs": None, "settings": {}})
         judged = range(protocol.folds) if protocol.judged_on == OUT_OF_FOLD else (None,)
         for fold in judged:
             yield Run(**data, network=network, training=alone, seed=seed, fold=fold, protocol=protocol)

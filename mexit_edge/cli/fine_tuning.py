@@ -12,7 +12,6 @@ from mexit_edge.cli.settings import TrainSettings
 from mexit_edge.cli.training import Trained, epoch_callback, epoch_rows
 from mexit_edge.data import HeldOutTest, Split
 from mexit_edge.files import write_bytes, written_whole
-from mexit_edge.signals import Windows
 
 FLOAT, FLOAT_FIGURES, UNFINISHED = "float.keras", "float.json", "unfinished_qat.npz"
 
@@ -44,7 +43,7 @@ def fine_tune(
         lines: shows the epochs.
         folder: for a checkpoint, so that an interrupted fine-tuning goes on; None for none.
     """
-    from mexit_edge.compress.quantize_aware import FINE_TUNING_RATE
+    from mexit_edge.compress.quantize_aware import FINE_TUNING_RATE, fake_quantized
 
     if folder is not None:
         _keep_float(folder, trained)
@@ -71,43 +70,6 @@ def fine_tune(
         {**row, "epoch": done + row["epoch"], "phase": phases + row["phase"]} for row in epoch_rows(fitted)
     ]
     return replace(trained, model=model, history=[*trained.history, *rows], before=trained)
-
-
-def fake_quantized(
-    model: Any,
-    windows: Windows,
-    *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    clip_norm: float | None = None,
-    seed: int,
-) -> Any:
-    """Return a copy of a `MultiExitModel` with fake quantization, compiled for its fine-tuning.
-
-    Args:
-        model: trained.
-        windows: to fine-tune with; a choice of them sets the ranges.
-        epochs: of the fine-tuning.
-        batch_size: windows per step.
-        learning_rate: at the start of every phase.
-        clip_norm: largest norm of the gradient; None for no limit.
-        seed: of everything that is drawn at random from here on.
-
-    Raises:
-        InputError: a layer has no such form, the model is such a copy itself, or the windows do not fit.
-    """
-    import keras
-
-    from mexit_edge.compress.quantize_aware import quantize_aware
-    from mexit_edge.regimes.recipe import STEPS_PER_EXECUTION, adamw_cosine
-
-    # Set anew here, so that it does not depend on whether the training before was interrupted.
-    keras.utils.set_random_seed(seed)
-    aware = quantize_aware(model, windows)
-    optimizer = adamw_cosine(len(windows), epochs, batch_size, learning_rate, clip_norm)
-    aware.compile(optimizer, steps_per_execution=STEPS_PER_EXECUTION)
-    return aware
 
 
 def _keep_float(folder: Path, trained: Trained) -> None:

@@ -13,7 +13,6 @@ from mexit_edge.cli.compressing import (
     load_for_tuning,
     save_network,
 )
-from mexit_edge.cli.fine_tuning import fake_quantized
 from mexit_edge.cli.progress import JobProgress
 from mexit_edge.cli.settings import BATCH_SIZE, EPOCHS, LEARNING_RATE, RunSettings
 from mexit_edge.cli.tables import console, print_json
@@ -45,7 +44,7 @@ def quantize_aware_and_print(settings: CompressSettings, *, as_json: bool) -> No
         progress,
         lambda model: _refuse_too_few_epochs(model, settings.epochs),
     )
-    from mexit_edge.compress.quantize_aware import FINE_TUNING_RATE, fine_tuning_epochs
+    from mexit_edge.compress.quantize_aware import FINE_TUNING_RATE, fake_quantized, fine_tuning_epochs
     from mexit_edge.regimes import MultiExitModel
 
     is_model = isinstance(loaded.model, MultiExitModel)

@@ -15,6 +15,7 @@ from mexit_edge.compress.ranges import with_ranges
 from mexit_edge.compress.representative import representative_arrays, representative_sample
 from mexit_edge.errors import InputError
 from mexit_edge.regimes import MultiExitModel
+from mexit_edge.regimes.recipe import STEPS_PER_EXECUTION, adamw_cosine
 from mexit_edge.regimes.regime import require_share
 from mexit_edge.signals import Normalisation, Windows
 
@@ -91,6 +92,38 @@ def fine_tuning_epochs(epochs: int, share: float = 0.1, *, phases: int = 1) -> i
         if value < 1:
             raise InputError(f"`{argument}` must be at least 1. Received: {value}.")
     return max(phases, round(share * epochs))
+
+
+def fake_quantized(
+    model: MultiExitModel,
+    windows: Windows,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    clip_norm: float | None = None,
+    seed: int,
+) -> MultiExitModel:
+    """Return a copy of a model with fake quantization, compiled for its fine-tuning.
+
+    Args:
+        model: trained.
+        windows: to fine-tune with; a choice of them sets the ranges.
+        epochs: of the fine-tuning.
+        batch_size: windows per step.
+        learning_rate: at the start of every phase.
+        clip_norm: largest norm of the gradient; None for no limit.
+        seed: of everything that is drawn at random from here on.
+
+    Raises:
+        InputError: a layer has no such form, the model is such a copy itself, or the windows do not fit.
+    """
+    # Set anew here, so that it does not depend on whether the training before was interrupted.
+    keras.utils.set_random_seed(seed)
+    aware = quantize_aware(model, windows)
+    optimizer = adamw_cosine(len(windows), epochs, batch_size, learning_rate, clip_norm)
+    aware.compile(optimizer, steps_per_execution=STEPS_PER_EXECUTION)
+    return aware
 
 
 def _model_of(network: keras.Model, model: MultiExitModel) -> MultiExitModel:
