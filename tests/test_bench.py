@@ -451,6 +451,22 @@ def test_a_back_end_that_loses_workers_before_any_run_begins_is_given_up(tmp_pat
         conduct(sweep_of(), folder, Broken())
 
 
+def test_what_notices_raise_is_raised_when_the_runs_have_ended(tmp_path: Path) -> None:
+    class Here(Pool):
+        def run(self, function: object, calls: list[tuple[str, str]], workers: int | None) -> None:
+            for _, facts in calls:
+                run = Run.model_validate_json(facts)
+                record_of(run).save(folder.record_file(run))
+
+    def notice(run: Run, failure: str | None) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = SweepFolder(tmp_path)
+    with pytest.raises(OSError, match="No space left"):
+        conduct(sweep_of(), folder, Here(), notice)
+    assert not any(folder.is_open(run) for run in sweep_of().runs())
+
+
 def test_a_child_that_is_killed_is_begun_once_more_and_then_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,7 +31,8 @@ def conduct(
         sweep: checked.
         folder: where it goes on.
         pool: who does it.
-        notice: called from another thread as each run ends, with the reason where it failed.
+        notice: called from another thread as each run ends, with the reason where it failed. What it raises
+            is raised when all runs have ended.
 
     Raises:
         InputError: the folder holds something else.
@@ -66,19 +67,27 @@ class _Watch(threading.Thread):
         super().__init__(daemon=True)
         self._folder, self._open, self._notice = folder, list(runs), notice
         self._over = threading.Event()
+        self._failed: Exception | None = None
 
     def __enter__(self) -> None:
         self.start()
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, *error: object) -> None:
         self._over.set()
         self.join()
+        # What ended the sweep itself says more.
+        if self._failed is not None and kind is None:
+            raise self._failed
 
     def run(self) -> None:
         """Look twice a second, and once more at the end."""
-        while not self._over.wait(POLL_S):
+        try:
+            while not self._over.wait(POLL_S):
+                self._look()
             self._look()
-        self._look()
+        # The runs go on; who waits for them raises it.
+        except Exception as error:
+            self._failed = error
 
     def _look(self) -> None:
         for run in [run for run in self._open if not self._folder.is_open(run)]:
