@@ -3,11 +3,11 @@
     python benchmarks/study_answers.py
 
 Reads the records that `python benchmarks/study.py` left in runs/study; prints a table per question and writes
-results/study/answers.csv. A row is one regime against another, on one data set, at equal training cost or
-at convergence (60 epochs): the mean of the differences seed by seed, Student's interval, and on how many
-seeds the regime did better. Points are of balanced accuracy of int8 stages, costs are shares of the MACs of
-the same network with a single exit. Seeds split the people of watch in other ways; HAPT has the same nine
-test people for all, so its intervals say nothing about other people.
+results/study/answers.csv and docs/study.svg. A row is one regime against another, on one data set, at equal
+training cost or at convergence (60 epochs): the mean of the differences seed by seed, Student's interval, and
+on how many seeds the regime did better. Points are of balanced accuracy of int8 stages, costs are shares of
+the MACs of the same network with a single exit. Seeds split the people of watch in other ways; HAPT has the
+same nine test people for all, so its intervals say nothing about other people.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import tables
 
+from mexit_edge.benchmark.figures import Difference, plot_forests
 from mexit_edge.benchmark.folder import SweepFolder
 from mexit_edge.benchmark.quality_cost import (
     curve_area_share,
@@ -28,13 +29,16 @@ from mexit_edge.benchmark.quality_cost import (
     scored,
 )
 from mexit_edge.benchmark.record import RunRecord
-from mexit_edge.benchmark.statistics import paired_difference
+from mexit_edge.benchmark.statistics import LEVEL, paired_difference
 from mexit_edge.benchmark.sweep import read_sweep
-from mexit_edge.exits import balanced_accuracy, balanced_weights
+from mexit_edge.exits import Interval, balanced_accuracy, balanced_weights
+from mexit_edge.files import write_bytes
+from mexit_edge.report.theme import svg
 
 HERE = Path(__file__).parent
 RUNS = HERE.parent / "runs" / "study"
 OUT = HERE / "results" / "study" / "answers.csv"
+FIGURE = HERE.parent / "docs" / "study.svg"
 DATA = ("hapt", "watch")
 PROTOCOLS = {"equal cost": "equal_cost", "converged": "converged"}
 POINTS_BELOW = (1, 3)
@@ -55,6 +59,8 @@ def main() -> None:
         for row in answers(of_sweep)
     ]
     tables.write(OUT, rows)
+    drawn = svg(lambda: plot_forests(forests(rows), "points of balanced accuracy"))
+    write_bytes(FIGURE, drawn, overwrite=True)
     for question in QUESTIONS:
         print(f"\n{question}\n")
         print("| data | protocol | regime | against | figure | severity | difference | better on |")
@@ -83,6 +89,8 @@ def of_consistency(records: Records) -> Iterator[dict[str, Any]]:
         yield from costs_compared(records, "consistency", "label", severity)
         figures = {
             "quality at 25 %": quality_at(0.25, severity),
+            "quality at 50 %": quality_at(0.5, severity),
+            "final exit": lambda record, at=severity: final_quality(record, at),
             "policy's quality": lambda record, at=severity: policy_quality(record, at),
             "policy's cost": lambda record, at=severity: policy_cost(record, at),
         }
@@ -151,6 +159,25 @@ def row_of(
     }
 
 
+def forests(rows: list[dict[str, Any]]) -> dict[str, dict[str, Difference]]:
+    """Return a panel per figure of the curve and the final exit on the windows as they are."""
+    panels: dict[str, dict[str, Difference]] = {}
+    for figure in ("quality at 25 %", "quality at 50 %", "final exit"):
+        chosen = {
+            f"{row['regime']} over {row['against']}, {row['data']}, {row['protocol']}": row
+            for row in rows
+            if (row["figure"], row["severity"]) == (figure, 0.0)
+        }
+        panels[figure] = {name: difference_of(chosen[name]) for name in sorted(chosen)}
+    return panels
+
+
+def difference_of(row: dict[str, Any]) -> Difference:
+    """Return a row for the figure, in points."""
+    ends = None if row["low"] == "" else Interval(100 * row["low"], 100 * row["high"], LEVEL)
+    return Difference(100 * row["difference"], ends)
+
+
 def cells(row: dict[str, Any]) -> list[str]:
     """Return a row as text: shares in points."""
     ends = "" if row["low"] == "" else f" [{100 * row['low']:.2f}, {100 * row['high']:.2f}]"
@@ -163,9 +190,9 @@ def cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def final_quality(record: RunRecord) -> float:
+def final_quality(record: RunRecord, severity: float = 0.0) -> float:
     """Return the balanced accuracy of the final exit."""
-    return balanced_accuracy(record.y, scored(record)[1][:, -1])
+    return balanced_accuracy(record.y, scored(record, severity)[1][:, -1])
 
 
 def first_quality(record: RunRecord) -> float:
