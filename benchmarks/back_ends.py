@@ -1,0 +1,192 @@
+"""One sweep on every back end, and on each with something killed in the middle: is the CSV the same?
+
+    python benchmarks/back_ends.py [--runs 8]
+
+Real trainings of seconds: HAPT, every 16th window, `cnn` tiny, two epochs. Reference is the sweep on this
+machine with one run at a time. Every other way has two at once, and ends when all runs are finished; after a
+kill of the sweep or of the scheduler the same command is given once more. Writes results/back_ends.csv: per
+way how many runs were finished, how many lines the log of evaluations has (a run that counted twice would
+have two), and whether results.csv is the same, byte for byte. About ten minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import tables
+
+OUT = Path(__file__).parent / "results" / "back_ends.csv"
+SWEEP = """
+data = ["hapt"]
+backbones = [{{ name = "cnn", preset = "tiny" }}]
+seeds = {seeds}
+regimes = [{{ name = "joint" }}, {{ name = "mixed" }}]
+[protocol]
+epochs = 2
+stride = 16
+severities = [0, 3]
+engine = "litert-builtin"
+"""
+MODULE = [sys.executable, "-m", "mexit_edge", "bench"]
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+PATIENCE_S = 600
+
+Way = Callable[[Path, Path], None]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=8)
+    n_runs = parser.parse_args().runs
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        sweep = place / "sweep.toml"
+        sweep.write_text(SWEEP.format(seeds=list(range(n_runs // 2))))
+        wanted = b""
+        for name, way in WAYS.items():
+            out = place / name.replace(" ", "_")
+            way(sweep, out)
+            found = (out / "results.csv").read_bytes()
+            wanted = wanted or found
+            log = (out / "test_evaluations.csv").read_text().splitlines()
+            rows.append(
+                {
+                    "way": name,
+                    "runs": n_runs,
+                    "finished": len(list((out / "runs").glob("*.npz"))),
+                    "logged": len(log) - 1,
+                    "same_csv": found == wanted,
+                }
+            )
+            print(rows[-1], flush=True)
+            tables.write(OUT, rows)
+    sys.exit(any(not row["same_csv"] or {row["finished"], row["logged"]} != {n_runs} for row in rows))
+
+
+def one_by_one(sweep: Path, out: Path) -> None:
+    """Do the sweep on this machine, one run at a time."""
+    again(sweep, out, "--workers", "1")
+
+
+def on(*options: str) -> Way:
+    """Return a way that does the sweep with these options."""
+    return lambda sweep, out: again(sweep, out, *options)
+
+
+def with_sweep_killed(sweep: Path, out: Path) -> None:
+    """Kill the sweep itself when two runs are finished, and start it again."""
+    with begun(sweep, out) as process:
+        wait_for(lambda: finished(out) >= 2)
+        process.kill()
+    again(sweep, out)
+
+
+def with_worker_killed(pattern: str, *options: str) -> Way:
+    """Return a way that kills a process below the sweep whose command line holds ``pattern``."""
+
+    def way(sweep: Path, out: Path) -> None:
+        with begun(sweep, out, *options) as process:
+            wait_for(lambda: finished(out) >= 2 and bool(below(process.pid, pattern)))
+            below(process.pid, pattern)[0].send_signal(signal.SIGKILL)
+            if process.wait(PATIENCE_S):
+                raise SystemExit(f"the sweep ended with code {process.returncode} after the loss of a worker")
+
+    return way
+
+
+def with_dask_scheduler_killed(sweep: Path, out: Path) -> None:
+    """Kill a Dask scheduler when two runs are finished, and go on without it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "dask"]
+    scheduler = subprocess.Popen(
+        [*command, "scheduler", "--host", f"tcp://{address}", "--no-dashboard"], **QUIET
+    )
+    time.sleep(5)
+    workers = subprocess.Popen(
+        [*command, "worker", address, "--nworkers", "2", "--no-dashboard"], start_new_session=True, **QUIET
+    )
+    try:
+        with begun(sweep, out, "--backend", "dask", "--address", address) as process:
+            wait_for(lambda: finished(out) >= 2)
+            scheduler.kill()
+            if process.wait(PATIENCE_S) == 0:
+                raise SystemExit("the sweep ended well without its scheduler")
+    finally:
+        scheduler.kill()
+        os.killpg(workers.pid, signal.SIGKILL)
+    again(sweep, out)
+
+
+def again(sweep: Path, out: Path, *options: str) -> None:
+    """Do what is left of the sweep."""
+    subprocess.run([*MODULE, sweep, "--out", out, *(options or ("--workers", "2"))], check=True, **QUIET)
+
+
+@contextmanager
+def begun(sweep: Path, out: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the sweep; it is dead when the block ends."""
+    with subprocess.Popen(
+        [*MODULE, sweep, "--out", out, *(options or ("--workers", "2"))], **QUIET
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def below(pid: int, pattern: str) -> list[psutil.Process]:
+    """Return the processes that descend from one and whose command line holds a pattern."""
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        try:
+            if pattern in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def finished(out: Path) -> int:
+    """Return the number of finished runs in a folder."""
+    return len(list(out.glob("runs/*.npz")))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    ends = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > ends:
+            raise SystemExit("nothing was finished in time")
+        time.sleep(0.1)
+
+
+WAYS: dict[str, Way] = {
+    "one by one": one_by_one,
+    "local": on("--workers", "2"),
+    "dask": on("--backend", "dask", "--workers", "2"),
+    "ray": on("--backend", "ray", "--workers", "2"),
+    "local, sweep killed": with_sweep_killed,
+    "local, run killed": with_worker_killed("benchmark.child", "--workers", "2"),
+    "local, worker killed": with_worker_killed("popen_loky_posix", "--workers", "2"),
+    "dask, worker killed": with_worker_killed("spawn_main", "--backend", "dask", "--workers", "2"),
+    "ray, worker killed": with_worker_killed("ray::", "--backend", "ray", "--workers", "2"),
+    "dask, scheduler killed": with_dask_scheduler_killed,
+}
+
+
+if __name__ == "__main__":
+    main()
