@@ -41,10 +41,10 @@ RUNS = HERE.parent / "runs" / "study"
 OUT = HERE / "results" / "study" / "answers.csv"
 OFFICIAL = OUT.with_name("official.csv")
 FIGURE = HERE.parent / "docs" / "study.svg"
-# Sweep -> wanted balanced accuracy of the final exit.
-WANTED = {"hapt_converged": 0.955, "hapt_cross_fit": 0.97, "watch_cross_fit": 0.92}
+# Sweep, data -> wanted balanced accuracy of the final exit.
+WANTED = {("converged", "hapt"): 0.955, ("cross_fit", "hapt"): 0.97, ("cross_fit", "watch"): 0.92}
 DATA = ("hapt", "watch")
-PROTOCOLS = {"equal cost": "equal_cost", "converged": "converged"}
+SWEEPS = {"equal cost": "equal_cost", "converged": "converged"}
 POINTS_BELOW = (1, 3)
 SEVERITIES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 
@@ -53,9 +53,7 @@ Figure = Callable[[RunRecord], float | None]
 
 
 def main() -> None:
-    records = {
-        (data, said): records_of(f"{data}_{name}") for data in DATA for said, name in PROTOCOLS.items()
-    }
+    records = {(data, said): records_of(name, data) for data in DATA for said, name in SWEEPS.items()}
     rows = [
         {"question": question, "data": data, "protocol": said, **row}
         for question, answers in QUESTIONS.items()
@@ -72,7 +70,7 @@ def main() -> None:
         for row in rows:
             if row["question"] == question:
                 print("| " + " | ".join(cells(row)) + " |")
-    standings = [row for name in WANTED for row in official(name)]
+    standings = [row for name, data in WANTED for row in official(name, data)]
     tables.write(OFFICIAL, standings)
     print("\nOn the test subjects, and on the windows that thresholds were set on\n")
     print("| " + " | ".join(standings[0]) + " |\n" + "|---" * len(standings[0]) + "|")
@@ -80,10 +78,10 @@ def main() -> None:
         print("| " + " | ".join(str(value) for value in row.values()) + " |")
 
 
-def records_of(name: str) -> Records:
-    """Return (regime, seed) -> record of the finished runs of a sweep."""
-    sweep = read_sweep(HERE / "study" / f"{name}.toml")
-    found = SweepFolder(RUNS / name).records(sweep.runs()) if (RUNS / name).exists() else ()
+def records_of(name: str, data: str) -> Records:
+    """Return (regime, seed) -> record of the finished runs of a sweep on a data set."""
+    runs = [run for run in read_sweep(HERE / "study" / f"{name}.toml").runs() if run.data == data]
+    found = SweepFolder(RUNS / name).records(runs) if (RUNS / name).exists() else ()
     return {(record.run.regime, record.run.seed): record for record in found}
 
 
@@ -188,13 +186,13 @@ def difference_of(row: dict[str, Any]) -> Difference:
     return Difference(100 * row["difference"], ends)
 
 
-def official(name: str) -> list[dict[str, Any]]:
-    """Return a row per regime of a sweep, best on the calibration windows first: a choice rests on these.
+def official(name: str, data: str) -> list[dict[str, Any]]:
+    """Return a row per regime on a data set, best on the calibration windows first: a choice rests on these.
 
     Cross-fitted, these are all training windows, each judged by a network that never saw its subject.
     """
     by_regime: dict[str, list[RunRecord]] = {}
-    for (regime, _), record in records_of(name).items():
+    for (regime, _), record in records_of(name, data).items():
         by_regime.setdefault(regime, []).append(record)
     rows = []
     for regime, records in by_regime.items():
@@ -204,13 +202,14 @@ def official(name: str) -> list[dict[str, Any]]:
         rows.append(
             {
                 "sweep": name,
+                "data": data,
                 "regime": regime,
                 "seeds": len(records),
                 "calibration": round(float(np.mean([on_calibration(record) for record in records])), 4),
                 "final_exit": round(float(np.mean(final)), 4),
                 "low": "" if ends is None else round(ends.low, 4),
                 "high": "" if ends is None else round(ends.high, 4),
-                "wanted": WANTED[name],
+                "wanted": WANTED[name, data],
                 "policy": round(float(np.mean([policy_quality(record) for record in records])), 4),
                 "policy_macs": round(float(np.mean(macs))),
             }
