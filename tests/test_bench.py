@@ -353,7 +353,7 @@ def test_a_dask_scheduler_that_is_killed_loses_no_finished_run(
 ) -> None:
     pytest.importorskip("cloudpickle").register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr(conducting, "work", slow_stand_in)
-    monkeypatch.setattr(pools, "TIMEOUT_S", 2.0)
+    monkeypatch.setattr(pools, "TIMEOUT_S", 5.0)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
