@@ -163,7 +163,11 @@ def test_folds_judge_other_windows_and_the_page_says_how_many_in_all():
     )
     given = (first, second)
     versions = {"numpy": "2.2, 2.3"}
-    page = render_bench_page(summary_of(given), given, {}, sweep_of(list(given)), versions)
+    settings = {"settings": {"qat_share": 0.25}, "label": "joint"}
+    sweep = sweep_of(list(given), regimes=({"name": "joint", **settings},))
+    page = render_bench_page(summary_of(given), given, {}, sweep, versions)
+    assert "some with settings of their own" in page
+    assert "qat_share: 0.25" in page
     figures_shown = dict(re.findall(r'class="name">([^<]*)</span><span class="value">([^<]*)<', page))
     assert figures_shown["judged windows per run"] == "30 to 40"
     assert "hapt, 70 in all" in page

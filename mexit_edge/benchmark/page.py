@@ -185,6 +185,7 @@ def _about(summary: Summary, sweep: Sweep) -> str:
     where = "; ".join(map(str, summary.settings))
     trained = "epochs of equal training cost" if sweep.protocol.equal_cost else "the same number of epochs"
     own = " unless it has its own" if any(one.epochs for one in sweep.regimes) else ""
+    own += ", some with settings of their own" if any(one.settings for one in sweep.regimes) else ""
     return (
         f"{len(summary.regimes)} training regimes compared on {where}; each was trained for {trained}{own}. "
         "Every figure follows from the logits of int8 stages; no threshold was set on the windows that are "
@@ -289,6 +290,7 @@ def _settings(sweep: Sweep, reference: str) -> dict[str, object]:
             f"regime {one.shown}": {
                 "name": one.name,
                 **one.options,
+                **one.settings,
                 **{k: v for k in ("seeds", "epochs") if (v := getattr(one, k)) is not None},
             }
             for one in sweep.regimes

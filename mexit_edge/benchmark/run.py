@@ -71,7 +71,8 @@ def perform(run: Run) -> RunRecord:
     recipe = _recipe(run)
     normalisation = Normalisation.fit(sets.train)
     fitted = _fine_tuned(run, _fit(run, recipe, sets), sets)
-    bundle = export(fitted.fine_tuned or fitted.model, sets.train, name=run.data, seed=run.seed)
+    quantized = fitted.model if fitted.fine_tuned is None else fitted.fine_tuned
+    bundle = export(quantized, sets.train, name=run.data, seed=run.seed)
     engine = _known(run.protocol.engine, "`engine` must be settled in a run")
     bundle, calibration_y, calibration_logits = _calibrated(run, bundle, sets, fitted, engine)
     severities = run.protocol.severities if judged.sensor.rigid_bodies else (0.0,)
