@@ -155,9 +155,10 @@ def test_a_refit_stops_after_the_epoch_of_the_plan() -> None:
         np.testing.assert_array_equal(np.asarray(weight), array)
 
 
-def test_only_epochs_of_the_last_phase_can_be_chosen() -> None:
-    found = cross_fit(Recorder("2-3", graph=True), WINDOWS, 2, epochs=4, batch_size=20)
-    assert list(found.losses) == [3, 4]
+def test_only_epochs_at_the_end_of_the_last_phase_can_be_chosen() -> None:
+    found = cross_fit(Recorder("2-3", graph=True), WINDOWS, 2, epochs=6, batch_size=20, last_share=0.5)
+    # The last phase has epochs 4 to 6.
+    assert list(found.losses) == [5, 6]
     assert [[cost.phase for cost in fold] for fold in found.costs] == [["joint", "heads"]] * 2
 
 

@@ -24,6 +24,7 @@ from mexit_edge.files import sha256
 from mexit_edge.regimes import PhaseCost, Recipe, StopAfterEpoch, cross_fit
 from mexit_edge.regimes.cross_fit import OutOfFold, subject_folds
 from mexit_edge.regimes.equal_cost import epochs_of_equal_cost
+from mexit_edge.regimes.recipe import LAST_SHARE
 from mexit_edge.runtime import Runtime
 from mexit_edge.signals import (
     Normalisation,
@@ -210,6 +211,7 @@ def _fit(run: Run, recipe: Recipe, sets: Split | HeldOutTest) -> _Fitted:
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
         seed=run.seed,
+        last_share=LAST_SHARE,
     )
     model = _model(recipe, sets.train, run.protocol)
     model.fit(

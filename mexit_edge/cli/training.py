@@ -268,6 +268,7 @@ def _cross_fitted(
     settings: TrainSettings, windows: Windows, progress: JobProgress, folder: Path | None
 ) -> Any:
     from mexit_edge.regimes import cross_fit
+    from mexit_edge.regimes.recipe import LAST_SHARE
 
     n_folds = settings.cross_fit or 0
 
@@ -282,6 +283,7 @@ def _cross_fitted(
             epochs=settings.n_epochs,
             batch_size=settings.batch_size,
             seed=settings.seed,
+            last_share=LAST_SHARE,
             callbacks=callbacks,
             checkpoint=folder,
         )

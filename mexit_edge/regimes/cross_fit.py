@@ -16,6 +16,8 @@ from mexit_edge.exits import log_loss
 from mexit_edge.regimes.checkpoint import Checkpoint, training_facts
 from mexit_edge.regimes.checks import refuse_absent_class
 from mexit_edge.regimes.cost import PhaseCost
+from mexit_edge.regimes.early_stopping import eligible_from
+from mexit_edge.regimes.regime import require_positive, require_share
 from mexit_edge.regimes.sources import make_source
 from mexit_edge.signals import Windows
 
@@ -31,8 +33,8 @@ class OutOfFold:
         windows: the labelled training windows, in the order of ``logits``.
         logits: (n, E, classes), after the chosen number of epochs.
         epochs: chosen number: that with the lowest loss.
-        losses: number of epochs -> mean cross-entropy over windows and exits, for every epoch of the last
-            phase.
+        losses: number of epochs -> mean cross-entropy over windows and exits, for every number that could
+            have been chosen.
         folds: subjects per fold.
         costs: training cost per fold, phase by phase.
     """
@@ -73,6 +75,7 @@ def cross_fit(
     epochs: int,
     batch_size: int = 64,
     seed: int = 0,
+    last_share: float = 1.0,
     callbacks: Callable[[int], Sequence[Any]] | None = None,
     checkpoint: Path | None = None,
 ) -> OutOfFold:
@@ -89,13 +92,18 @@ def cross_fit(
         epochs: of every fold's training.
         batch_size: windows per step.
         seed: of the folds.
+        last_share: share of the last phase's epochs, at its end, among which the best number is chosen; see
+            `MultiExitEarlyStopping`.
         callbacks: fold from 0 -> callbacks for its training.
         checkpoint: folder for what is done, so that an interrupted call goes on; None for none. It is not
             removed at the end.
 
     Raises:
-        InputError: as `subject_folds`, or a class stands in one fold alone.
+        InputError: as `subject_folds`, ``last_share`` is no share above 0, or a class stands in one fold
+            alone.
     """
+    require_share("last_share", last_share)
+    require_positive("last_share", last_share)
     folds = subject_folds(windows.subjects, n_folds, seed)
     check_folds(windows, folds)
     results = []
@@ -103,10 +111,10 @@ def cross_fit(
         train, held_out = _split(windows, subjects)
         model = make_model(train, number)
         file = None if checkpoint is None else checkpoint / f"fold_{number + 1:02d}.npz"
-        fold_file = _FoldFile(file, model, epochs, batch_size, train)
+        fold_file = _FoldFile(file, model, epochs, batch_size, train, last_share)
         result = fold_file.load()
         if result is None:
-            collector = _Collector(held_out, len(model.regime.phases(len(model.exits))))
+            collector = _Collector(held_out, len(model.regime.phases(len(model.exits))), last_share)
             model.fit(
                 train,
                 epochs=epochs,
@@ -126,7 +134,7 @@ def cross_fit(
     }
     if not losses:
         raise InputError(
-            "`callbacks` must leave all folds an epoch of the last phase in common. Received: "
+            "`callbacks` must leave all folds an epoch in common that can be chosen. Received: "
             f"{[sorted(logits) for logits, _ in results]}. Leave out what stops training early."
         )
     best = min(losses, key=lambda epoch: losses[epoch])
@@ -168,22 +176,23 @@ class StopAfterEpoch(keras.callbacks.Callback):
 
 
 class _Collector(keras.callbacks.Callback):
-    """Keeps the logits of held-out windows after every epoch of the last phase."""
+    """Keeps the logits of held-out windows after every epoch that can be chosen."""
 
-    def __init__(self, held_out: Windows, n_phases: int) -> None:
+    def __init__(self, held_out: Windows, n_phases: int, last_share: float) -> None:
         super().__init__()
-        self._held_out, self._last_phase = held_out, n_phases
+        self._held_out, self._last_phase, self._last_share = held_out, n_phases, last_share
         self.logits: dict[int, NDArray[np.float32]] = {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Predict."""
-        if (logs or {}).get("phase") == self._last_phase:
+        is_late = epoch >= eligible_from(self.model.phase_epochs, self._last_share)
+        if is_late and (logs or {}).get("phase") == self._last_phase:
             predicted = self.model.predict(self._held_out, batch_size=512, verbose=0)
             self.logits[epoch + 1] = np.stack([predicted[exit_] for exit_ in self.model.exits], axis=1)
 
     def get_config(self) -> dict[str, Any]:
-        """Return whose logits are kept."""
-        return {"subjects": list(self._held_out.subjects)}
+        """Return whose logits are kept, and of which epochs."""
+        return {"subjects": list(self._held_out.subjects), "last_share": self._last_share}
 
     def state(self) -> tuple[dict[str, Any], list[NDArray[Any]]]:
         """Return what a checkpoint needs: see `MultiExitEarlyStopping.state`."""
@@ -197,11 +206,20 @@ class _Collector(keras.callbacks.Callback):
 class _FoldFile:
     """The result of a finished fold in a file of its own, so that an interrupt costs at most one epoch."""
 
-    def __init__(self, path: Path | None, model: Any, epochs: int, batch_size: int, train: Windows) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        model: Any,
+        epochs: int,
+        batch_size: int,
+        train: Windows,
+        last_share: float,
+    ) -> None:
         self._path = path
         self._fingerprint = {
             **training_facts(model, epochs),
             **make_source(model, train, None, batch_size, None, None, None).facts,
+            "last_share": last_share,
         }
 
     def load(self) -> Result | None:

@@ -14,6 +14,17 @@ from mexit_edge.regimes.regime import require_positive, require_share
 Snapshot = list[NDArray[Any]]
 
 
+def eligible_from(phase_epochs: tuple[int, int], last_share: float) -> int:
+    """Return the first epoch, from 0, that may be chosen.
+
+    Args:
+        phase_epochs: of the plan, first and one past the last.
+        last_share: share of them, at the end, among which the best is chosen.
+    """
+    first, last = phase_epochs
+    return first + int((last - first) * (1 - last_share) + 1e-9)
+
+
 class MultiExitEarlyStopping(keras.callbacks.Callback):
     """Ends a phase when no exit improves any more, and goes back to its best epoch.
 
@@ -68,9 +79,7 @@ class MultiExitEarlyStopping(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Compare the epoch with the best so far."""
         losses = self._losses(logs or {})
-        first, last = self.model.phase_epochs
-        eligible_from = first + int((last - first) * (1 - self.last_share) + 1e-9)
-        if epoch >= eligible_from:
+        if epoch >= eligible_from(self.model.phase_epochs, self.last_share):
             for group, variables in self._weights.items():
                 loss = losses[group] if group in losses else float(np.mean(list(losses.values())))
                 if loss < self._best[group]:
