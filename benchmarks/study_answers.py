@@ -2,7 +2,8 @@
 
     python benchmarks/study_answers.py
 
-Reads the records that `python benchmarks/study.py` left in runs/study; prints a table per question, and what
+Reads results/study/*.csv, and of curves and calibration windows the records that `python benchmarks/study.py`
+left in runs/study; prints a table per question, and what
 each regime reaches on the test subjects; writes answers.csv and official.csv in results/study, and
 docs/study.svg. A row of answers is one regime against another, on one data set, at equal training cost or at
 convergence (60 epochs): the mean of the differences seed by seed, Student's interval, and on how many seeds
@@ -15,24 +16,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tables
 
 from mexit_edge.benchmark.figures import Difference, plot_forests
 from mexit_edge.benchmark.folder import SweepFolder
-from mexit_edge.benchmark.quality_cost import (
-    curve_area_share,
-    decided,
-    policy_credit,
-    quality_cost_curve,
-    scored,
-)
+from mexit_edge.benchmark.quality_cost import quality_cost_curve
 from mexit_edge.benchmark.record import RunRecord
-from mexit_edge.benchmark.statistics import LEVEL, mean_interval, paired_difference
+from mexit_edge.benchmark.rows import INT8
+from mexit_edge.benchmark.statistics import LEVEL, PairedDifference, paired_difference
+from mexit_edge.benchmark.summary import (
+    FINAL_QUALITY,
+    Measure,
+    Summary,
+    policy_cost,
+    policy_quality,
+    read_rows,
+    summarise,
+)
 from mexit_edge.benchmark.sweep import read_sweep
-from mexit_edge.exits import Interval, balanced_accuracy, balanced_weights
+from mexit_edge.exits import Interval, balanced_accuracy
 from mexit_edge.files import write_bytes
 from mexit_edge.report.theme import svg
 
@@ -49,16 +54,30 @@ POINTS_BELOW = (1, 3)
 SEVERITIES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 
 Records = dict[tuple[str, int], RunRecord]
-Figure = Callable[[RunRecord], float | None]
+Row = dict[str, Any]
+
+
+class Results(NamedTuple):
+    """What a sweep says on one data set: its figures, and the records that curves come from."""
+
+    data: str
+    protocol: str
+    summary: Summary
+    records: Records
 
 
 def main() -> None:
-    records = {(data, said): records_of(name, data) for data in DATA for said, name in SWEEPS.items()}
+    results = [
+        Results(data, said, summary_of(name), records_of(name, data))
+        for data in DATA
+        for said, name in SWEEPS.items()
+        if results_of(name).exists()
+    ]
     rows = [
-        {"question": question, "data": data, "protocol": said, **row}
+        {"question": question, "data": one.data, "protocol": one.protocol, **row}
         for question, answers in QUESTIONS.items()
-        for (data, said), of_sweep in records.items()
-        for row in answers(of_sweep)
+        for one in results
+        for row in answers(one)
     ]
     tables.write(OUT, rows)
     drawn = svg(lambda: plot_forests(forests(rows), "points of balanced accuracy"))
@@ -85,75 +104,89 @@ def records_of(name: str, data: str) -> Records:
     return {(record.run.regime, record.run.seed): record for record in found}
 
 
-def of_mixed(records: Records) -> Iterator[dict[str, Any]]:
+def results_of(name: str) -> Path:
+    """Return the committed rows of a sweep."""
+    return OUT.with_name(f"{name}.csv")
+
+
+def summary_of(name: str) -> Summary:
+    """Return every figure of a sweep."""
+    return summarise(read_rows(results_of(name)))
+
+
+def of_mixed(results: Results) -> Iterator[Row]:
     """Does mixed beat joint and disjoint?"""
     for other in ("joint", "disjoint"):
-        yield from compared(records, "mixed", other, QUALITIES)
+        yield from compared(results, "mixed", other)
 
 
-def of_consistency(records: Records) -> Iterator[dict[str, Any]]:
+def of_consistency(results: Results) -> Iterator[Row]:
     """Does consistency let windows exit earlier than label, at equal quality?"""
     for severity in SEVERITIES:
-        yield from costs_compared(records, "consistency", "label", severity)
-        figures = {
-            "quality at 25 %": quality_at(0.25, severity),
-            "quality at 50 %": quality_at(0.5, severity),
-            "final exit": lambda record, at=severity: final_quality(record, at),
-            "policy's quality": lambda record, at=severity: policy_quality(record, at),
-            "policy's cost": lambda record, at=severity: policy_cost(record, at),
-        }
-        yield from compared(records, "consistency", "label", figures, severity)
+        yield from costs_compared(results, "consistency", "label", severity)
+        yield from compared(results, "consistency", "label", severity)
 
 
-def of_weighted(records: Records) -> Iterator[dict[str, Any]]:
+def of_weighted(results: Results) -> Iterator[Row]:
     """Does weighted help the budgeted curve?"""
-    yield from compared(records, "weighted", "joint", QUALITIES)
+    yield from compared(results, "weighted", "joint")
 
 
-def of_phase_1(records: Records) -> Iterator[dict[str, Any]]:
+def of_phase_1(results: Results) -> Iterator[Row]:
     """What does the length of phase 1 do? 0 is joint, 50 % is mixed."""
     for regime in ("mixed 25 %", "mixed", "mixed 75 %"):
-        yield from compared(records, regime, "joint", QUALITIES)
+        yield from compared(results, regime, "joint")
 
 
-def compared(
-    records: Records, regime: str, other: str, figures: dict[str, Figure], severity: float = 0.0
-) -> Iterator[dict[str, Any]]:
+def compared(results: Results, regime: str, other: str, severity: float = 0.0) -> Iterator[Row]:
     """Yield a row per figure that at least one seed of both has."""
-    seeds = sorted(seed for name, seed in records if name == regime and (other, seed) in records)
-    for figure, value_of in figures.items():
-        pairs = [(value_of(records[regime, seed]), value_of(records[other, seed])) for seed in seeds]
-        yield from row_of(regime, other, figure, severity, pairs)
+    for setting in results.summary.settings:
+        if setting.data == results.data:
+            exits = results.summary.exits_of(setting)
+            measures = {
+                "first exit": Measure("balanced_accuracy", INT8, exits[0], severity),
+                "quality at 25 %": Measure("quality_at_cost", INT8, None, severity, 0.25),
+                "quality at 50 %": Measure("quality_at_cost", INT8, None, severity, 0.5),
+                "area under the curve": Measure("curve_area_share", INT8, None, severity),
+                "policy's quality": policy_quality(severity),
+                "policy's cost": policy_cost(severity),
+                "final exit": Measure("balanced_accuracy", INT8, exits[-1], severity),
+            }
+            for figure, measure in measures.items():
+                found = results.summary.difference(setting, regime, measure, other)
+                if found is not None:
+                    yield row_of(regime, other, figure, severity, found)
 
 
-def costs_compared(records: Records, regime: str, other: str, severity: float) -> Iterator[dict[str, Any]]:
+def costs_compared(results: Results, regime: str, other: str, severity: float) -> Iterator[Row]:
     """Yield the differences of the costs at which both reach the same quality.
 
     That quality lies so many points below the best that both curves reach, so that none is unknown.
     """
-    seeds = sorted(seed for name, seed in records if name == regime and (other, seed) in records)
-    curves = {
-        seed: [quality_cost_curve(records[name, seed], severity) for name in (regime, other)]
-        for seed in seeds
-    }
-    for below in POINTS_BELOW:
+    records = results.records
+    curves = [
+        [quality_cost_curve(records[name, seed], severity) for name in (regime, other)]
+        for seed in sorted(seed for name, seed in records if name == regime and (other, seed) in records)
+    ]
+    for below in POINTS_BELOW if curves else ():
         pairs = []
-        for both in curves.values():
+        for both in curves:
             wanted = min(curve.quality.max() for curve in both) - below / 100
-            pairs.append([curve.cost_at(wanted) for curve in both])
+            pairs.append([known(curve.cost_at(wanted)) for curve in both])
+        found = paired_difference(*zip(*pairs, strict=True), lower_is_better=True)
         figure = f"cost {below} point{'s' * (below > 1)} below the best quality of both"
-        yield from row_of(regime, other, figure, severity, pairs)
+        yield row_of(regime, other, figure, severity, found)
 
 
-def row_of(
-    regime: str, other: str, figure: str, severity: float, pairs: list[Any]
-) -> Iterator[dict[str, Any]]:
-    """Yield the row of one comparison; pairs of which either is unknown are left out, and counted."""
-    known = [pair for pair in pairs if None not in pair]
-    if not known:
-        return
-    found = paired_difference(*zip(*known, strict=True), lower_is_better="cost" in figure)
-    yield {
+def known(cost: float | None) -> float:
+    """Return the cost of a quality that the curve reaches."""
+    assert cost is not None
+    return cost
+
+
+def row_of(regime: str, other: str, figure: str, severity: float, found: PairedDifference) -> Row:
+    """Return the row of one comparison."""
+    return {
         "regime": regime,
         "against": other,
         "figure": figure,
@@ -163,7 +196,6 @@ def row_of(
         "high": "" if found.interval is None else round(found.interval.high, 5),
         "better_on": found.wins,
         "pairs": found.pairs,
-        "pairs_unknown": len(pairs) - len(known),
     }
 
 
@@ -191,27 +223,35 @@ def official(name: str, data: str) -> list[dict[str, Any]]:
 
     Cross-fitted, these are all training windows, each judged by a network that never saw its subject.
     """
-    by_regime: dict[str, list[RunRecord]] = {}
+    if not results_of(name).exists():
+        return []
+    summary = summary_of(name)
+    (setting,) = (one for one in summary.settings if one.data == data)
+    judged: dict[str, list[float]] = {}
+    plain_macs: dict[str, int] = {}
     for (regime, _), record in records_of(name, data).items():
-        by_regime.setdefault(regime, []).append(record)
+        judged.setdefault(regime, []).append(on_calibration(record))
+        plain_macs[regime] = record.plain_macs
     rows = []
-    for regime, records in by_regime.items():
-        final = [final_quality(record) for record in records]
-        ends = mean_interval(final)
-        macs = [policy_cost(record) * record.plain_macs for record in records]
+    for regime, on_calibration_windows in judged.items():
+        final, policy, cost = (
+            summary.cell(setting, regime, one) for one in (FINAL_QUALITY, policy_quality(), policy_cost())
+        )
+        if final is None or policy is None or cost is None:
+            continue
         rows.append(
             {
                 "sweep": name,
                 "data": data,
                 "regime": regime,
-                "seeds": len(records),
-                "calibration": round(float(np.mean([on_calibration(record) for record in records])), 4),
-                "final_exit": round(float(np.mean(final)), 4),
-                "low": "" if ends is None else round(ends.low, 4),
-                "high": "" if ends is None else round(ends.high, 4),
+                "seeds": final.seeds,
+                "calibration": round(float(np.mean(on_calibration_windows)), 4),
+                "final_exit": round(final.mean, 4),
+                "low": "" if final.interval is None else round(final.interval.low, 4),
+                "high": "" if final.interval is None else round(final.interval.high, 4),
                 "wanted": WANTED[name, data],
-                "policy": round(float(np.mean([policy_quality(record) for record in records])), 4),
-                "policy_macs": round(float(np.mean(macs))),
+                "policy": round(policy.mean, 4),
+                "policy_macs": round(cost.mean * plain_macs[regime]),
             }
         )
     return sorted(rows, key=lambda row: -row["calibration"])
@@ -225,51 +265,15 @@ def on_calibration(record: RunRecord) -> float:
 def cells(row: dict[str, Any]) -> list[str]:
     """Return a row as text: shares in points."""
     ends = "" if row["low"] == "" else f" [{100 * row['low']:.2f}, {100 * row['high']:.2f}]"
-    unknown = f", {row['pairs_unknown']} unknown" if row["pairs_unknown"] else ""
     return [
         *(str(row[name]) for name in ("data", "protocol", "regime", "against", "figure")),
         f"{row['severity']:g}",
         f"{100 * row['difference']:.2f}{ends}",
-        f"{row['better_on']} of {row['pairs']}{unknown}",
+        f"{row['better_on']} of {row['pairs']}",
     ]
 
 
-def final_quality(record: RunRecord, severity: float = 0.0) -> float:
-    """Return the balanced accuracy of the final exit."""
-    return balanced_accuracy(record.y, scored(record, severity)[1][:, -1])
-
-
-def first_quality(record: RunRecord) -> float:
-    """Return the balanced accuracy of the first exit."""
-    return balanced_accuracy(record.y, scored(record)[1][:, 0])
-
-
-def policy_quality(record: RunRecord, severity: float = 0.0) -> float:
-    """Return the balanced accuracy under the run's own policy."""
-    return float(policy_credit(record, severity) @ balanced_weights(record.y) / len(record.y))
-
-
-def policy_cost(record: RunRecord, severity: float = 0.0) -> float:
-    """Return the mean cost under the run's own policy."""
-    left_at, _ = decided(record, severity)
-    return float(np.mean(np.asarray(record.exit_macs)[left_at - 1])) / record.plain_macs
-
-
-def quality_at(share: float, severity: float = 0.0) -> Figure:
-    """Return the quality on the curve at a share of the cost, as a function of a record."""
-    return lambda record: quality_cost_curve(record, severity).quality_at(share)
-
-
-QUALITIES: dict[str, Figure] = {
-    "first exit": first_quality,
-    "quality at 25 %": quality_at(0.25),
-    "quality at 50 %": quality_at(0.5),
-    "area under the curve": curve_area_share,
-    "policy's quality": policy_quality,
-    "policy's cost": policy_cost,
-    "final exit": final_quality,
-}
-QUESTIONS: dict[str, Callable[[Records], Iterator[dict[str, Any]]]] = {
+QUESTIONS: dict[str, Callable[[Results], Iterator[Row]]] = {
     "Does mixed beat joint and disjoint?": of_mixed,
     "Does consistency let windows exit earlier than label at equal quality?": of_consistency,
     "Does weighted help the budgeted curve?": of_weighted,
