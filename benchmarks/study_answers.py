@@ -2,14 +2,14 @@
 
     python benchmarks/study_answers.py
 
-Reads results/study/*.csv, and of curves and calibration windows the records that `python benchmarks/study.py`
-left in runs/study; prints a table per question, and what
-each regime reaches on the test subjects; writes answers.csv and official.csv in results/study, and
-docs/study.svg. A row of answers is one regime against another, on one data set, at equal training cost or at
-convergence (60 epochs): the mean of the differences seed by seed, Student's interval, and on how many seeds
-the regime did better. Points are of balanced accuracy of int8 stages, costs are shares of the MACs of the
-same network with a single exit. Seeds split the people of watch in other ways; HAPT has the same nine test
-people for all, so its intervals say nothing about other people.
+Reads results/study/*.csv, and for curves and calibration windows the records that `python benchmarks/study.py`
+left in runs/study; prints a table per question, and what each regime reaches on the test subjects; writes
+answers.csv and official.csv in results/study, and docs/study.svg. A row of answers is one regime against
+another, on one data set, at equal training cost or at convergence (60 epochs): the mean of the differences
+seed by seed, Student's interval, and on how many seeds the regime did better. Points are of balanced accuracy
+of int8 stages, costs are shares of the MACs of the same network with a single exit. Seeds split the people of
+watch in other ways; HAPT has the same nine test people for all, so its intervals say nothing about other
+people.
 """
 
 from __future__ import annotations
