@@ -2,7 +2,7 @@
 
     python benchmarks/study_answers.py
 
-Reads results/study/*.csv, and for curves and calibration windows the records that `python benchmarks/study.py`
+Reads results/study/*.csv, and for curves and calibration windows the records that benchmarks/study.py
 left in runs/study; prints a table per question, and what each regime reaches on the test subjects; writes
 answers.csv and official.csv in results/study, and docs/study.svg. A row of answers is one regime against
 another, on one data set, at equal training cost or at convergence (60 epochs): the mean of the differences
