@@ -2,23 +2,43 @@
 
     python benchmarks/study.py [NAME ...] [--workers 2]
 
-Sweeps go on where they were broken off (runs/study/NAME); rows are copied to results/study/NAME.csv, also of
-an unfinished sweep. Every record that was judged on test subjects has a line in
-results/study/test_evaluations.csv.
+As a run ends, its rows go to results/study/NAME.csv, a line to results/study/test_evaluations.csv where it
+was judged on test subjects, and its quality-cost curves to results/study/NAME_curves.csv where an answer
+needs them. What has rows there is not done again: delete them to have it done anew. Records stay in
+runs/study/NAME; `mexit bench benchmarks/study/NAME.toml --out runs/study/NAME` makes the page of the sweep,
+and does what has no record there.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
-import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+import tables
+
+from mexit_edge.benchmark.conduct import conduct
+from mexit_edge.benchmark.evaluation_log import EvaluationLog
+from mexit_edge.benchmark.folder import SweepFolder
+from mexit_edge.benchmark.pools import Pool
+from mexit_edge.benchmark.quality_cost import quality_cost_curve
+from mexit_edge.benchmark.record import RunRecord
+from mexit_edge.benchmark.results import write_csv
+from mexit_edge.benchmark.rows import COLUMNS, DECIMALS, RUN_COLUMNS, rows_of
+from mexit_edge.benchmark.sweep import Run, Sweep, read_sweep
 
 HERE = Path(__file__).parent
 SWEEPS = sorted(path.stem for path in (HERE / "study").glob("*.toml"))
 RESULTS = HERE / "results" / "study"
 RUNS = HERE.parent / "runs" / "study"
+CURVE_COLUMNS = (*RUN_COLUMNS, "severity", "cost", "quality")
+# At equal quality these two are compared.
+WITH_CURVES = ("consistency", "label")
+
+# A run as the columns `RUN_COLUMNS` of a file say it.
+Identity = tuple[str, ...]
 
 
 def main() -> None:
@@ -26,22 +46,104 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(SWEEPS)}")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    codes = [sweep(name, options.workers) for name in options.names or SWEEPS]
-    sys.exit(max(codes))
+    failed = [failure for name in options.names or SWEEPS for failure in conduct_sweep(name, options.workers)]
+    sys.exit(1 if failed else 0)
 
 
-def sweep(name: str, workers: int) -> int:
-    """Run a sweep and copy its rows; return the exit code of `mexit bench`."""
-    command = ["-m", "mexit_edge", "bench", HERE / "study" / f"{name}.toml", "--out", RUNS / name]
-    log = ["--test-log", RESULTS / "test_evaluations.csv"]
-    done = subprocess.run(
-        [sys.executable, *map(str, [*command, *log]), "--workers", str(workers)], check=False
-    )
-    rows = RUNS / name / "results.csv"
-    if rows.exists():
-        shutil.copyfile(rows, RESULTS / f"{name}.csv")
-    return done.returncode
+def conduct_sweep(name: str, workers: int) -> list[str]:
+    """Do what a sweep lacks; return the runs that failed."""
+    sweep, folder, results = read_sweep(HERE / "study" / f"{name}.toml"), SweepFolder(RUNS / name), Kept(name)
+    log = EvaluationLog(RESULTS / "test_evaluations.csv")
+    failed: list[str] = []
+
+    def ended(run: Run, failure: str | None) -> None:
+        if failure is None:
+            log.add([folder.record_file(run)])
+            results.add(RunRecord.load(folder.record_file(run)))
+        else:
+            failed.append(str(run))
+        print(f"{name}: {run}: {failure or 'done'}", flush=True)
+
+    with folder.locked():
+        for run in sweep.runs():
+            if folder.is_finished(run) and identity(run) not in results.runs:
+                ended(run, None)
+        for part in remaining(sweep, results.runs):
+            conduct(part, folder, Pool("local", workers, None), ended)
+    return failed
+
+
+def remaining(sweep: Sweep, done: Iterable[Identity]) -> list[Sweep]:
+    """Return a sweep per data set and backbone, of the runs that are not done."""
+    done = set(done)
+    missing: dict[tuple[str, str], dict[str, dict[int, None]]] = {}
+    for run in sweep.runs():
+        if identity(run) not in done:
+            regimes = missing.setdefault((run.data, run.backbone), {})
+            regimes.setdefault(run.regime, {})[run.seed] = None
+    return [
+        sweep.model_copy(
+            update={
+                "data": (data,),
+                "backbones": tuple(one for one in sweep.backbones if one.shown == backbone),
+                "regimes": tuple(
+                    one.model_copy(update={"seeds": tuple(regimes[one.shown])})
+                    for one in sweep.regimes
+                    if one.shown in regimes
+                ),
+            }
+        )
+        for (data, backbone), regimes in missing.items()
+    ]
+
+
+class Kept:
+    """The committed rows and curves of a sweep."""
+
+    def __init__(self, name: str) -> None:
+        self._files = {COLUMNS: RESULTS / f"{name}.csv", CURVE_COLUMNS: RESULTS / f"{name}_curves.csv"}
+
+    @property
+    def runs(self) -> set[Identity]:
+        """Every run that has rows."""
+        return {identity_of(row) for row in tables.read(self._files[COLUMNS])}
+
+    def add(self, record: RunRecord) -> None:
+        """Put in the figures of a run."""
+        self._add(COLUMNS, rows_of(record))
+        if record.run.regime in WITH_CURVES:
+            self._add(CURVE_COLUMNS, list(curve_rows(record)))
+
+    def _add(self, columns: tuple[str, ...], new: list[dict[str, Any]]) -> None:
+        rows = tables.read(self._files[columns])
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        write_csv(self._files[columns], columns, sorted([*rows, *new], key=in_order))
+
+
+def curve_rows(record: RunRecord) -> Iterable[dict[str, Any]]:
+    """Yield the points of a run's curves, the ends of its straight pieces."""
+    head = {name: getattr(record.run, name) for name in RUN_COLUMNS}
+    for severity in record.severities:
+        curve = quality_cost_curve(record, severity)
+        for cost, quality in zip(curve.cost, curve.quality, strict=True):
+            point = {"cost": round(float(cost), DECIMALS), "quality": round(float(quality), DECIMALS)}
+            yield {**head, "severity": severity, **point}
+
+
+def identity(run: Run) -> Identity:
+    """Return what stands in a file for a run."""
+    return identity_of({name: getattr(run, name) for name in RUN_COLUMNS})
+
+
+def identity_of(row: Mapping[str, Any]) -> Identity:
+    """Return the run that a row is of."""
+    return tuple("" if row[name] is None else str(row[name]) for name in RUN_COLUMNS)
+
+
+def in_order(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return where the run of a row stands: by data set, backbone and seed; otherwise as they came."""
+    data, backbone, _, seed, *_ = identity_of(row)
+    return data, backbone, int(seed)
 
 
 if __name__ == "__main__":

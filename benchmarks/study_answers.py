@@ -2,14 +2,13 @@
 
     python benchmarks/study_answers.py
 
-Reads results/study/*.csv, and for curves and calibration windows the records that benchmarks/study.py
-left in runs/study; prints a table per question, and what each regime reaches on the test subjects; writes
-answers.csv and official.csv in results/study, and docs/study.svg. A row of answers is one regime against
-another, on one data set, at equal training cost or at convergence (60 epochs): the mean of the differences
-seed by seed, Student's interval, and on how many seeds the regime did better. Points are of balanced accuracy
-of int8 stages, costs are shares of the MACs of the same network with a single exit. Seeds split the people of
-watch in other ways; HAPT has the same nine test people for all, so its intervals say nothing about other
-people.
+Reads what benchmarks/study.py left in results/study; prints a table per question, and what each regime
+reaches on the test subjects; writes answers.csv and official.csv beside it, and docs/study.svg. A row of
+answers is one regime against another, on one data set, at equal training cost or at convergence (60
+epochs): the mean of the differences seed by seed, Student's interval, and on how many seeds the regime did
+better. Points are of balanced accuracy of int8 stages, costs are shares of the MACs of the same network
+with a single exit. Seeds split the people of watch in other ways; HAPT has the same nine test people for
+all, so its intervals say nothing about other people.
 """
 
 from __future__ import annotations
@@ -22,10 +21,8 @@ import numpy as np
 import tables
 
 from mexit_edge.benchmark.figures import Difference, plot_forests
-from mexit_edge.benchmark.folder import SweepFolder
-from mexit_edge.benchmark.quality_cost import quality_cost_curve
-from mexit_edge.benchmark.record import RunRecord
-from mexit_edge.benchmark.rows import INT8
+from mexit_edge.benchmark.quality_cost import QualityCostCurve
+from mexit_edge.benchmark.rows import INT8, PLAIN
 from mexit_edge.benchmark.statistics import LEVEL, PairedDifference, paired_difference
 from mexit_edge.benchmark.summary import (
     FINAL_QUALITY,
@@ -36,13 +33,11 @@ from mexit_edge.benchmark.summary import (
     read_rows,
     summarise,
 )
-from mexit_edge.benchmark.sweep import read_sweep
-from mexit_edge.exits import Interval, balanced_accuracy
+from mexit_edge.exits import Interval
 from mexit_edge.files import write_bytes
 from mexit_edge.report.theme import svg
 
 HERE = Path(__file__).parent
-RUNS = HERE.parent / "runs" / "study"
 OUT = HERE / "results" / "study" / "answers.csv"
 OFFICIAL = OUT.with_name("official.csv")
 FIGURE = HERE.parent / "docs" / "study.svg"
@@ -51,24 +46,26 @@ WANTED = {("converged", "hapt"): 0.955, ("cross_fit", "hapt"): 0.97, ("cross_fit
 DATA = ("hapt", "watch")
 SWEEPS = {"equal cost": "equal_cost", "converged": "converged"}
 POINTS_BELOW = (1, 3)
+PLAIN_MACS = Measure("macs", None, PLAIN)
 SEVERITIES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 
-Records = dict[tuple[str, int], RunRecord]
+# (regime, seed, severity) -> quality over cost.
+Curves = dict[tuple[str, int, float], QualityCostCurve]
 Row = dict[str, Any]
 
 
 class Results(NamedTuple):
-    """What a sweep says on one data set: its figures, and the records that curves come from."""
+    """What a sweep says on one data set: its figures, and the curves that were kept."""
 
     data: str
     protocol: str
     summary: Summary
-    records: Records
+    curves: Curves
 
 
 def main() -> None:
     results = [
-        Results(data, said, summary_of(name), records_of(name, data))
+        Results(data, said, summary_of(name), curves_of(name, data))
         for data in DATA
         for said, name in SWEEPS.items()
         if results_of(name).exists()
@@ -97,11 +94,16 @@ def main() -> None:
         print("| " + " | ".join(str(value) for value in row.values()) + " |")
 
 
-def records_of(name: str, data: str) -> Records:
-    """Return (regime, seed) -> record of the finished runs of a sweep on a data set."""
-    runs = [run for run in read_sweep(HERE / "study" / f"{name}.toml").runs() if run.data == data]
-    found = SweepFolder(RUNS / name).records(runs) if (RUNS / name).exists() else ()
-    return {(record.run.regime, record.run.seed): record for record in found}
+def curves_of(name: str, data: str) -> Curves:
+    """Return the kept curves of a sweep on a data set."""
+    points: dict[tuple[str, int, float], list[tuple[float, float]]] = {}
+    for row in tables.read(OUT.with_name(f"{name}_curves.csv")):
+        if row["data"] == data:
+            of_run = points.setdefault((row["regime"], int(row["seed"]), float(row["severity"])), [])
+            of_run.append((float(row["cost"]), float(row["quality"])))
+    return {
+        which: QualityCostCurve(*map(np.asarray, zip(*some, strict=True))) for which, some in points.items()
+    }
 
 
 def results_of(name: str) -> Path:
@@ -163,11 +165,11 @@ def costs_compared(results: Results, regime: str, other: str, severity: float) -
 
     That quality lies so many points below the best that both curves reach, so that none is unknown.
     """
-    records = results.records
-    curves = [
-        [quality_cost_curve(records[name, seed], severity) for name in (regime, other)]
-        for seed in sorted(seed for name, seed in records if name == regime and (other, seed) in records)
-    ]
+    ours, theirs = (
+        {seed: curve for (name, seed, at), curve in results.curves.items() if (name, at) == (one, severity)}
+        for one in (regime, other)
+    )
+    curves = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
     for below in POINTS_BELOW if curves else ():
         pairs = []
         for both in curves:
@@ -218,48 +220,41 @@ def difference_of(row: dict[str, Any]) -> Difference:
     return Difference(100 * row["difference"], ends)
 
 
-def official(name: str, data: str) -> list[dict[str, Any]]:
-    """Return a row per regime on a data set, best on the calibration windows first: a choice rests on these.
+def official(name: str, data: str) -> list[Row]:
+    """Return a row per regime on a data set, best on the calibration windows first.
 
-    Cross-fitted, these are all training windows, each judged by a network that never saw its subject.
+    Cross-fitted, these are all training windows, each judged by a network that never saw its subject, and a
+    choice rests on them. Otherwise they are those of three people.
     """
     if not results_of(name).exists():
         return []
     summary = summary_of(name)
-    (setting,) = (one for one in summary.settings if one.data == data)
-    judged: dict[str, list[float]] = {}
-    plain_macs: dict[str, int] = {}
-    for (regime, _), record in records_of(name, data).items():
-        judged.setdefault(regime, []).append(on_calibration(record))
-        plain_macs[regime] = record.plain_macs
     rows = []
-    for regime, on_calibration_windows in judged.items():
-        final, policy, cost = (
-            summary.cell(setting, regime, one) for one in (FINAL_QUALITY, policy_quality(), policy_cost())
-        )
-        if final is None or policy is None or cost is None:
-            continue
-        rows.append(
-            {
-                "sweep": name,
-                "data": data,
-                "regime": regime,
-                "seeds": final.seeds,
-                "calibration": round(float(np.mean(on_calibration_windows)), 4),
-                "final_exit": round(final.mean, 4),
-                "low": "" if final.interval is None else round(final.interval.low, 4),
-                "high": "" if final.interval is None else round(final.interval.high, 4),
-                "wanted": WANTED[name, data],
-                "policy": round(policy.mean, 4),
-                "policy_macs": round(cost.mean * plain_macs[regime]),
-            }
-        )
-    return sorted(rows, key=lambda row: -row["calibration"])
-
-
-def on_calibration(record: RunRecord) -> float:
-    """Return the balanced accuracy of the final exit on the windows that set the thresholds."""
-    return balanced_accuracy(record.calibration_y, record.calibration_logits[:, -1].argmax(axis=1))
+    for setting in (one for one in summary.settings if one.data == data):
+        final_exit = summary.exits_of(setting)[-1]
+        on_calibration = Measure("calibration_balanced_accuracy", INT8, final_exit)
+        for regime in summary.regimes_of(setting):
+            calibration, final, policy, cost, plain = (
+                summary.cell(setting, regime, one)
+                for one in (on_calibration, FINAL_QUALITY, policy_quality(), policy_cost(), PLAIN_MACS)
+            )
+            if final is not None and policy is not None and cost is not None and plain is not None:
+                rows.append(
+                    {
+                        "sweep": name,
+                        "data": data,
+                        "regime": regime,
+                        "seeds": final.seeds,
+                        "calibration": "" if calibration is None else round(calibration.mean, 4),
+                        "final_exit": round(final.mean, 4),
+                        "low": "" if final.interval is None else round(final.interval.low, 4),
+                        "high": "" if final.interval is None else round(final.interval.high, 4),
+                        "wanted": WANTED[name, data],
+                        "policy": round(policy.mean, 4),
+                        "policy_macs": round(cost.mean * plain.mean),
+                    }
+                )
+    return sorted(rows, key=lambda row: -(row["calibration"] or 0))
 
 
 def cells(row: dict[str, Any]) -> list[str]:

@@ -160,6 +160,8 @@ def test_rows_by_hand():
     assert values["balanced_accuracy", "int8", "exit_01", 0.0, None] == 0.5
     assert values["balanced_accuracy", "float", "exit_02", 0.0, None] == 0.75
     assert values["kappa", "int8", "exit_02", 0.0, None] == 0.5
+    assert values["calibration_balanced_accuracy", "int8", "exit_01", None, None] == 0.5
+    assert values["calibration_balanced_accuracy", "int8", "exit_02", None, None] == 0.75
     assert values["accuracy", "int8", "policy", 0.0, None] == 1.0
     assert values["mean_macs_share", "int8", "policy", 0.0, None] == round(150 / 190, 6)
     assert values["macs", None, "exit_02", None, None] == 200

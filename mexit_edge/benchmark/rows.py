@@ -37,6 +37,8 @@ def rows_of(record: RunRecord) -> list[dict[str, Any]]:
       int8 stages at every one; and of the exit ``policy``;
     - mean_macs_share: per severity, mean cost of the policy as a share of the plain network's;
     - macs: per exit, and of ``plain``, the same network with the final exit alone;
+    - calibration_balanced_accuracy: per exit, of the int8 stages on the windows that set the thresholds; when
+      cross-fitted, all training windows, each judged by a network that never saw its subject;
     - quality_at_cost: per severity and cost share, balanced accuracy of the curve;
     - curve_area_share: per severity, area under the curve over the oracle's;
     - forward_macs, backward_macs (of all networks that the run trained), epochs, training_windows.
@@ -78,6 +80,9 @@ def figures_of_merit(y: Integers, predicted: Integers) -> dict[str, float | None
 def _per_exit(record: RunRecord) -> Iterator[dict[str, Any]]:
     for exit_, predicted in zip(record.exits, record.float_logits.argmax(axis=2).T, strict=True):
         yield from _merits(record.y, predicted, FLOAT, exit_, 0.0)
+    for exit_, predicted in zip(record.exits, record.calibration_logits.argmax(axis=2).T, strict=True):
+        quality = balanced_accuracy(record.calibration_y, predicted)
+        yield {"metric": "calibration_balanced_accuracy", "kind": INT8, "exit": exit_, "value": quality}
     for severity in record.severities:
         for exit_, predicted in zip(record.exits, scored(record, severity)[1].T, strict=True):
             yield from _merits(record.y, predicted, INT8, exit_, severity)
