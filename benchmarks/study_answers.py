@@ -2,52 +2,93 @@
 
     python benchmarks/study_answers.py
 
-Reads what benchmarks/study.py left in results/study; prints a table per question, and what each regime
-reaches on the test subjects; writes answers.csv and official.csv beside it, and docs/study.svg. A row of
-answers is one regime against another, on one data set, at equal training cost or at convergence (60
-epochs): the mean of the differences seed by seed, Student's interval, and on how many seeds the regime did
-better. Points are of balanced accuracy of int8 stages, costs are shares of the MACs of the same network
-with a single exit. Seeds split the people of watch in other ways; HAPT has the same nine test people for
-all, so its intervals say nothing about other people.
+Reads what benchmarks/study.py left in results/study; writes answers.csv and official.csv beside it,
+docs/study.svg, and every table as docs/study_tables.md. A row of answers is one regime against another, on
+one data set, at equal training cost or at convergence (60 epochs): the mean of the differences seed by
+seed, Student's interval, and on how many seeds the regime did better. Points are of balanced accuracy of
+int8 stages, costs are shares of the MACs of the same network with a single exit. Seeds split the people of
+watch in other ways; HAPT has the same nine test people for all, so its intervals say nothing about other
+people.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tables
 
+from mexit_edge.benchmark.advice import advise
 from mexit_edge.benchmark.figures import Difference, plot_forests
 from mexit_edge.benchmark.quality_cost import QualityCostCurve
 from mexit_edge.benchmark.rows import INT8, PLAIN
 from mexit_edge.benchmark.statistics import LEVEL, PairedDifference, paired_difference
 from mexit_edge.benchmark.summary import (
     FINAL_QUALITY,
+    ROBUST_QUALITY,
+    TRAINING_MACS,
+    Cell,
     Measure,
+    Setting,
     Summary,
+    exit_quality,
     policy_cost,
     policy_quality,
+    quality_at,
     read_rows,
     summarise,
 )
+from mexit_edge.benchmark.tables import by_final_quality
 from mexit_edge.exits import Interval
 from mexit_edge.files import write_bytes
 from mexit_edge.report.theme import svg
+from mexit_edge.report.words import points, signed_points
 
 HERE = Path(__file__).parent
 OUT = HERE / "results" / "study" / "answers.csv"
 OFFICIAL = OUT.with_name("official.csv")
 FIGURE = HERE.parent / "docs" / "study.svg"
+TABLES = FIGURE.with_name("study_tables.md")
 # Sweep, data -> wanted balanced accuracy of the final exit.
 WANTED = {("converged", "hapt"): 0.955, ("cross_fit", "hapt"): 0.97, ("cross_fit", "watch"): 0.92}
 DATA = ("hapt", "watch")
 SWEEPS = {"equal cost": "equal_cost", "converged": "converged"}
+# What was chosen on training subjects alone.
+CHOICES = {
+    "hapt_choice": "which regime",
+    "hapt_settings": "how to train it",
+    "hapt_backbones": "other networks",
+}
 POINTS_BELOW = (1, 3)
 PLAIN_MACS = Measure("macs", None, PLAIN)
 SEVERITIES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
+STANDINGS = {
+    "first exit": exit_quality("exit_01"),
+    "at 25 % of the cost": quality_at(0.25),
+    "at 50 %": quality_at(0.5),
+    "final exit": FINAL_QUALITY,
+    "policy": policy_quality(),
+    "its cost": policy_cost(),
+    "robustness": ROBUST_QUALITY,
+}
+ANSWERS_SAID = (
+    "Differences in points, mean over seeds [95 % interval]; bold where the interval leaves out 0. A "
+    "negative difference of costs is a saving."
+)
+OFFICIAL_SAID = (
+    "Balanced accuracy of int8 stages, mean over seeds with 95 % interval; `policy_macs` is the mean of the "
+    "multiply-accumulates per window. `calibration` is the quality on the windows that set the thresholds: "
+    "cross-fitted, on all training windows out of fold, and what a choice may rest on."
+)
+REGIMES_SAID = (
+    "Balanced accuracy in percent of int8 stages, mean over seeds [95 % interval]. `robustness` is the "
+    "policy's, mean over severities 3 to 5; costs are percents of the plain network's."
+)
+CHOICE_SAID = "Training subjects of HAPT in three folds, one seed: mean over the folds, in percent."
+ADVICE_SAID = "As the page of the sweep says it. No interval is corrected for the number of regimes."
 
 # (regime, seed, severity) -> quality over cost.
 Curves = dict[tuple[str, int, float], QualityCostCurve]
@@ -79,19 +120,19 @@ def main() -> None:
     tables.write(OUT, rows)
     drawn = svg(lambda: plot_forests(forests(rows), "points of balanced accuracy"))
     write_bytes(FIGURE, drawn, overwrite=True)
-    for question in QUESTIONS:
-        print(f"\n{question}\n")
-        print("| data | protocol | regime | against | figure | severity | difference | better on |")
-        print("|---|---|---|---|---|---|---|---|")
-        for row in rows:
-            if row["question"] == question:
-                print("| " + " | ".join(cells(row)) + " |")
     standings = [row for name, data in WANTED for row in official(name, data)]
     tables.write(OFFICIAL, standings)
-    print("\nOn the test subjects, and on the windows that thresholds were set on\n")
-    print("| " + " | ".join(standings[0]) + " |\n" + "|---" * len(standings[0]) + "|")
-    for row in standings:
-        print("| " + " | ".join(str(value) for value in row.values()) + " |")
+    texts = [
+        "# The tables of the study\n\nWritten by `python benchmarks/study_answers.py`; what they say is in "
+        "[study.md](study.md).",
+        *(answers_text(question, rows) for question in QUESTIONS),
+        section("On the test subjects", OFFICIAL_SAID, table(standings)),
+        *(regimes_text(one) for one in results),
+        *(choice_text(name) for name in CHOICES if results_of(name).exists()),
+        *(advice_text(said, name) for said, name in SWEEPS.items() if results_of(name).exists()),
+    ]
+    write_bytes(TABLES, ("\n\n".join(texts) + "\n").encode(), overwrite=True)
+    print(f"{len(rows)} differences. Tables: {TABLES}")
 
 
 def curves_of(name: str, data: str) -> Curves:
@@ -257,15 +298,91 @@ def official(name: str, data: str) -> list[Row]:
     return sorted(rows, key=lambda row: -(row["calibration"] or 0))
 
 
-def cells(row: dict[str, Any]) -> list[str]:
-    """Return a row as text: shares in points."""
-    ends = "" if row["low"] == "" else f" [{100 * row['low']:.2f}, {100 * row['high']:.2f}]"
-    return [
-        *(str(row[name]) for name in ("data", "protocol", "regime", "against", "figure")),
-        f"{row['severity']:g}",
-        f"{100 * row['difference']:.2f}{ends}",
-        f"{row['better_on']} of {row['pairs']}",
+def answers_text(question: str, rows: list[Row]) -> str:
+    """Return the tables of a question: a row per comparison, a column per figure."""
+    lines: dict[tuple[Any, ...], Row] = {}
+    for row in (one for one in rows if one["question"] == question):
+        head = {
+            "data": row["data"],
+            "protocol": row["protocol"],
+            "regime": f"{row['regime']} over {row['against']}",
+            "severity": f"{row['severity']:g}",
+            "seeds": row["pairs"],
+        }
+        lines.setdefault(tuple(head.values()), head)[row["figure"]] = difference_text(row)
+    return section(question, ANSWERS_SAID, table(list(lines.values())))
+
+
+def difference_text(row: Row) -> str:
+    """Return a difference in points with its interval, bold where that leaves out 0."""
+    if row["low"] == "":
+        return signed_points(row["difference"])
+    text = f"{signed_points(row['difference'])} [{points(row['low'])}, {points(row['high'])}]"
+    return f"**{text}**" if row["low"] > 0 or row["high"] < 0 else text
+
+
+def regimes_text(results: Results) -> str:
+    """Return the table of every regime on a data set."""
+    summary = results.summary
+    rows = [
+        row
+        for setting in summary.settings
+        if setting.data == results.data
+        for row in standings_of(summary, setting)
     ]
+    return section(f"Every regime on {results.data}, {results.protocol}", REGIMES_SAID, table(rows))
+
+
+def choice_text(name: str) -> str:
+    """Return the table of a sweep that was judged out of fold."""
+    summary = summary_of(name)
+    rows = [row for setting in summary.settings for row in standings_of(summary, setting)]
+    return section(f"Out of fold: {CHOICES[name]}", CHOICE_SAID, table(rows))
+
+
+def standings_of(summary: Summary, setting: Setting) -> list[Row]:
+    """Return a row per regime of a setting, the best final exit first."""
+    joint = summary.cell(setting, summary.reference, TRAINING_MACS)
+    rows = []
+    for regime in by_final_quality(summary, setting):
+        row: Row = {"network": setting.backbone, "regime": regime}
+        for title, measure in STANDINGS.items():
+            cell = summary.cell(setting, regime, measure)
+            row[title] = "" if cell is None else cell_text(cell)
+        cost = summary.cell(setting, regime, TRAINING_MACS)
+        if cost is not None and joint is not None:
+            row["training cost over joint"] = f"{cost.mean / joint.mean:.2f}"
+        rows.append(row)
+    return rows
+
+
+def cell_text(cell: Cell) -> str:
+    """Return a share in percent with its interval."""
+    ends = "" if cell.interval is None else f" [{points(cell.interval.low)}, {points(cell.interval.high)}]"
+    return f"{points(cell.mean)}{ends}"
+
+
+def advice_text(said: str, name: str) -> str:
+    """Return what the page of a sweep advises."""
+    rows = [
+        {"if you want": advice.want, **asdict(pick)}
+        for advice in advise(summary_of(name))
+        for pick in advice.picks
+    ]
+    return section(f"Which regime to take, {said}", ADVICE_SAID, table(rows))
+
+
+def section(title: str, said: str, text: str) -> str:
+    """Return a part of the file of tables."""
+    return f"## {title}\n\n{said}\n\n{text}"
+
+
+def table(rows: list[Row]) -> str:
+    """Return rows as a table of Markdown; columns that no row fills are left out."""
+    named = dict.fromkeys(key for row in rows for key in row)
+    columns = [name for name in named if any(row.get(name, "") != "" for row in rows)]
+    lines = [columns, ["---"] * len(columns), *([str(row.get(name, "")) for name in columns] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 QUESTIONS: dict[str, Callable[[Results], Iterator[Row]]] = {
