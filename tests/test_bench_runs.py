@@ -135,7 +135,7 @@ def test_epochs_of_equal_cost_cost_the_same_to_the_nearest_epoch(
     model, joint = recipe.model(people), replace(recipe, regime="joint").model(people)
     (wanted,) = macs_per_window(joint, people, recipe.batch_size)
     per_phase = macs_per_window(model, people, recipe.batch_size)
-    lengths = epochs_per_phase(model.regime.phases(len(model.exits)), found)
+    lengths = epochs_per_phase(model.phases, found)
     cost = sum(length * macs for length, macs in zip(lengths, per_phase, strict=True))
     assert abs(cost - 12 * wanted) <= max(per_phase) / 2
 

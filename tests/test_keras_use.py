@@ -112,7 +112,7 @@ def assert_whole_history(
     columns = history.history
     assert set(columns) == FIGURES | {f"val_{name}" for name in FIGURES} | {"phase", *more}
     assert history.epoch == list(range(epochs))
-    phases = model.regime.phases(len(EXITS))
+    phases = model.phases
     assert sorted(set(columns["phase"])) == list(range(1, len(phases) + 1))
     assert columns["phase"] == sorted(columns["phase"])
     for name, values in columns.items():
@@ -452,7 +452,7 @@ SEVERAL: dict[type, Any] = {
 @pytest.mark.usefixtures("uncounted")
 def test_networks_that_somebody_else_made(network: Callable, shape: tuple, regime: str) -> None:
     model = compiled(regime, network)
-    epochs = len(model.regime.phases(len(model.exits)))
+    epochs = len(model.phases)
     x, y = random_samples(40, shape), np.arange(40) % N_CLASSES
     before = weights_of(model)
     history = model.fit(x, y, batch_size=BATCH, epochs=epochs, validation_data=(x, y), verbose=0)

@@ -230,7 +230,7 @@ def _fine_tuned(run: Run, fitted: _Fitted, sets: Split | HeldOutTest) -> _Fitted
     protocol = run.protocol
     if protocol.qat_share is None:
         return fitted
-    phases = len(fitted.model.regime.phases(len(fitted.model.exits)))
+    phases = len(fitted.model.phases)
     epochs = fine_tuning_epochs(protocol.epochs, protocol.qat_share, phases=phases)
     aware = fake_quantized(
         fitted.model,

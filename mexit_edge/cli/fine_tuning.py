@@ -22,7 +22,7 @@ def n_tuning_epochs(settings: TrainSettings, model: Any, epochs: int) -> int:
         return 0
     from mexit_edge.compress.quantize_aware import fine_tuning_epochs
 
-    return fine_tuning_epochs(epochs, settings.qat_share, phases=len(model.regime.phases(len(model.exits))))
+    return fine_tuning_epochs(epochs, settings.qat_share, phases=len(model.phases))
 
 
 def fine_tune(

@@ -50,7 +50,7 @@ def quantize_aware_and_print(settings: CompressSettings, *, as_json: bool) -> No
     is_model = isinstance(loaded.model, MultiExitModel)
     model = _normalising(loaded.model, loaded.windows)
     trained_for = model.provenance.epochs or EPOCHS
-    phases = len(model.regime.phases(len(model.exits)))
+    phases = len(model.phases)
     epochs = settings.epochs or fine_tuning_epochs(trained_for, phases=phases)
     rate = settings.learning_rate or FINE_TUNING_RATE * LEARNING_RATE
     with progress.step("Folding, and observing the ranges of activations"):
@@ -112,7 +112,7 @@ def _refuse_too_few_epochs(model: Any, epochs: int | None) -> None:
     from mexit_edge.regimes.phases import epochs_per_phase
 
     if epochs is not None and isinstance(model, MultiExitModel):
-        epochs_per_phase(model.regime.phases(len(model.exits)), epochs, "--epochs")
+        epochs_per_phase(model.phases, epochs, "--epochs")
 
 
 def refuse_diverged(history: Sequence[Mapping[str, float]], exits: Sequence[str], n_classes: int) -> None:

@@ -145,7 +145,7 @@ def check_fit(settings: TrainSettings, windows: Windows) -> None:
     from mexit_edge.regimes.phases import epochs_per_phase
 
     model = build_model(settings, windows)
-    epochs_per_phase(model.regime.phases(len(model.exits)), settings.n_epochs)
+    epochs_per_phase(model.phases, settings.n_epochs)
     model.regime.check_fit(model, min(settings.batch_size, len(windows)))
     if settings.cross_fit is not None:
         check_folds(windows, subject_folds(windows.subjects, settings.cross_fit, settings.seed))

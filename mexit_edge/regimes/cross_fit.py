@@ -114,7 +114,7 @@ def cross_fit(
         fold_file = _FoldFile(file, model, epochs, batch_size, train, last_share)
         result = fold_file.load()
         if result is None:
-            collector = _Collector(held_out, len(model.regime.phases(len(model.exits))), last_share)
+            collector = _Collector(held_out, len(model.phases), last_share)
             model.fit(
                 train,
                 epochs=epochs,

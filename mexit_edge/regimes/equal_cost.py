@@ -34,7 +34,7 @@ def epochs_of_equal_cost(recipe: Recipe, windows: Windows) -> int:
     wanted = recipe.epochs * whole
     model = recipe.model(windows)
     per_phase = macs_per_window(model, windows, recipe.batch_size)
-    phases = model.regime.phases(len(model.exits))
+    phases = model.phases
 
     def cost(epochs: int) -> float:
         return sum(
@@ -56,7 +56,7 @@ def macs_per_window(model: MultiExitModel, windows: Windows, batch_size: int) ->
     found = []
     before = model.active
     try:
-        for phase in model.regime.phases(len(model.exits)):
+        for phase in model.phases:
             model.active = ActivePhase(model.network, model.anatomy, phase)
             model.optimizer.build(model.trainable_variables)
             x, y, n = specs_of(source, model.network, twins=model.regime.perturbs)

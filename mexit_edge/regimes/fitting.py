@@ -93,7 +93,7 @@ class _Fit:
         self.provenance, self.callbacks = provenance, list(callbacks)
         self.checkpoint, self.epochs, self.initial_epoch = checkpoint, epochs, initial_epoch
         self.compiled = model.optimizer
-        self.phases = model.regime.phases(len(model.exits))
+        self.phases = model.phases
         self._check()
         self.lengths = (
             epochs_per_phase(self.phases, epochs) if len(self.phases) > 1 else (epochs - initial_epoch,)

@@ -24,7 +24,7 @@ from mexit_edge.regimes.exit_weights import check_number
 from mexit_edge.regimes.fitting import fit_phases
 from mexit_edge.regimes.losses import cross_entropies, labelled, weighted_mean
 from mexit_edge.regimes.metrics import SeenMean
-from mexit_edge.regimes.phases import joint_phase
+from mexit_edge.regimes.phases import Phase, joint_phase
 from mexit_edge.regimes.provenance import NoteProvenance
 from mexit_edge.regimes.regime import ExitOutputs, Regime, make_regime
 from mexit_edge.regimes.sources import make_source
@@ -118,6 +118,11 @@ class MultiExitModel(keras.Model):
     def n_classes(self) -> int:
         """Number of logits per exit."""
         return int(self.network.output[self.exits[-1]].shape[-1])
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """What `fit` goes through, in order."""
+        return self.regime.phases(len(self.exits))
 
     @property
     def trainable_variables(self) -> list[Any]:
