@@ -21,31 +21,35 @@ from typing import Any, NamedTuple
 import numpy as np
 import tables
 
-from mexit_edge.benchmark.advice import advise
+from mexit_edge.benchmark.advice import advise, severities_said, share_of
 from mexit_edge.benchmark.figures import Difference, plot_forests
 from mexit_edge.benchmark.quality_cost import QualityCostCurve
 from mexit_edge.benchmark.rows import INT8, PLAIN
-from mexit_edge.benchmark.statistics import LEVEL, PairedDifference, paired_difference
+from mexit_edge.benchmark.statistics import (
+    LEVEL,
+    PairedDifference,
+    leaves_out_zero,
+    paired_difference,
+)
 from mexit_edge.benchmark.summary import (
     FINAL_QUALITY,
     ROBUST_QUALITY,
     TRAINING_MACS,
-    Cell,
     Measure,
-    Setting,
     Summary,
     exit_quality,
     policy_cost,
     policy_quality,
     quality_at,
     read_rows,
+    robust_severities,
     summarise,
 )
 from mexit_edge.benchmark.tables import by_final_quality
 from mexit_edge.exits import Interval
 from mexit_edge.files import write_bytes
 from mexit_edge.report.theme import svg
-from mexit_edge.report.words import points, signed_points
+from mexit_edge.report.words import signed_points
 
 HERE = Path(__file__).parent
 OUT = HERE / "results" / "study" / "answers.csv"
@@ -56,13 +60,8 @@ TABLES = FIGURE.with_name("study_tables.md")
 WANTED = {("converged", "hapt"): 0.955, ("cross_fit", "hapt"): 0.97, ("cross_fit", "watch"): 0.92}
 DATA = ("hapt", "watch")
 SWEEPS = {"equal cost": "equal_cost", "converged": "converged"}
-# What was chosen on training subjects alone.
-CHOICES = {
-    "hapt_choice": "which regime",
-    "hapt_settings": "how to train it",
-    "hapt_backbones": "other networks",
-}
-POINTS_BELOW = (1, 3)
+# Of the way from the better first exit to the lower of both best qualities.
+QUALITY_LEVELS = (0.5, 0.9)
 PLAIN_MACS = Measure("macs", None, PLAIN)
 SEVERITIES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 STANDINGS = {
@@ -72,7 +71,6 @@ STANDINGS = {
     "final exit": FINAL_QUALITY,
     "policy": policy_quality(),
     "its cost": policy_cost(),
-    "robustness": ROBUST_QUALITY,
 }
 ANSWERS_SAID = (
     "Differences in points, mean over seeds [95 % interval]; bold where the interval leaves out 0. A "
@@ -80,14 +78,23 @@ ANSWERS_SAID = (
 )
 OFFICIAL_SAID = (
     "Balanced accuracy of int8 stages, mean over seeds with 95 % interval; `policy_macs` is the mean of the "
-    "multiply-accumulates per window. `calibration` is the quality on the windows that set the thresholds: "
-    "cross-fitted, on all training windows out of fold, and what a choice may rest on."
+    "multiply-accumulates per window. `out_of_fold` is the quality on all training windows, each judged by a "
+    "network that never saw its subject: what a choice may rest on."
 )
-REGIMES_SAID = (
-    "Balanced accuracy in percent of int8 stages, mean over seeds [95 % interval]. `robustness` is the "
-    "policy's, mean over severities 3 to 5; costs are percents of the plain network's."
-)
-CHOICE_SAID = "Training subjects of HAPT in three folds, one seed: mean over the folds, in percent."
+# Note -> sweep -> heading.
+STANDINGS_SAID = {
+    "Test subjects. Balanced accuracy of int8 stages in percent, mean over a regime's seeds [95 % interval]; "
+    "costs are percents of what the same network with a single exit computes.": {
+        "converged": "Every regime, 60 epochs",
+        "equal_cost": "Every regime, for what 30 epochs of joint cost",
+        "hapt_small": "Small data: four training subjects of HAPT",
+    },
+    "Training subjects of HAPT in three folds, one seed, mean over the folds; in percent.": {
+        "hapt_choice": "Out of fold: which regime",
+        "hapt_settings": "Out of fold: how to train it",
+        "hapt_backbones": "Out of fold: other networks",
+    },
+}
 ADVICE_SAID = "As the page of the sweep says it. No interval is corrected for the number of regimes."
 
 # (regime, seed, severity) -> quality over cost.
@@ -127,8 +134,12 @@ def main() -> None:
         "[study.md](study.md).",
         *(answers_text(question, rows) for question in QUESTIONS),
         section("On the test subjects", OFFICIAL_SAID, table(standings)),
-        *(regimes_text(one) for one in results),
-        *(choice_text(name) for name in CHOICES if results_of(name).exists()),
+        *(
+            standings_text(name, said, note)
+            for note, sweeps in STANDINGS_SAID.items()
+            for name, said in sweeps.items()
+            if results_of(name).exists()
+        ),
         *(advice_text(said, name) for said, name in SWEEPS.items() if results_of(name).exists()),
     ]
     write_bytes(TABLES, ("\n\n".join(texts) + "\n").encode(), overwrite=True)
@@ -204,21 +215,27 @@ def compared(results: Results, regime: str, other: str, severity: float = 0.0) -
 def costs_compared(results: Results, regime: str, other: str, severity: float) -> Iterator[Row]:
     """Yield the differences of the costs at which both reach the same quality.
 
-    That quality lies so many points below the best that both curves reach, so that none is unknown.
+    That quality lies between the first exits and the best qualities of both, so that each has to spend
+    something and none is unknown. Seeds where the curves have no such quality are left out.
     """
     ours, theirs = (
         {seed: curve for (name, seed, at), curve in results.curves.items() if (name, at) == (one, severity)}
         for one in (regime, other)
     )
     curves = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
-    for below in POINTS_BELOW if curves else ():
-        pairs = []
-        for both in curves:
-            wanted = min(curve.quality.max() for curve in both) - below / 100
-            pairs.append([known(curve.cost_at(wanted)) for curve in both])
-        found = paired_difference(*zip(*pairs, strict=True), lower_is_better=True)
-        figure = f"cost {below} point{'s' * (below > 1)} below the best quality of both"
-        yield row_of(regime, other, figure, severity, found)
+    ends = [
+        (max(float(one.quality[0]) for one in both), min(float(one.quality.max()) for one in both))
+        for both in curves
+    ]
+    for level in QUALITY_LEVELS:
+        pairs = [
+            [known(one.cost_at(low + level * (high - low))) for one in both]
+            for both, (low, high) in zip(curves, ends, strict=True)
+            if low < high
+        ]
+        if pairs:
+            found = paired_difference(*zip(*pairs, strict=True), lower_is_better=True)
+            yield row_of(regime, other, f"cost of {100 * level:.0f} % of the gain", severity, found)
 
 
 def known(cost: float | None) -> float:
@@ -242,7 +259,7 @@ def row_of(regime: str, other: str, figure: str, severity: float, found: PairedD
     }
 
 
-def forests(rows: list[dict[str, Any]]) -> dict[str, dict[str, Difference]]:
+def forests(rows: list[Row]) -> dict[str, dict[str, Difference | None]]:
     """Return a panel per figure of the curve and the final exit on the windows as they are."""
     panels: dict[str, dict[str, Difference]] = {}
     for figure in ("quality at 25 %", "quality at 50 %", "final exit"):
@@ -252,10 +269,11 @@ def forests(rows: list[dict[str, Any]]) -> dict[str, dict[str, Difference]]:
             if (row["figure"], row["severity"]) == (figure, 0.0)
         }
         panels[figure] = {name: difference_of(chosen[name]) for name in sorted(chosen)}
-    return panels
+    names = sorted({name for rows in panels.values() for name in rows})
+    return {figure: {name: rows.get(name) for name in names} for figure, rows in panels.items()}
 
 
-def difference_of(row: dict[str, Any]) -> Difference:
+def difference_of(row: Row) -> Difference:
     """Return a row for the figure, in points."""
     ends = None if row["low"] == "" else Interval(100 * row["low"], 100 * row["high"], LEVEL)
     return Difference(100 * row["difference"], ends)
@@ -265,7 +283,7 @@ def official(name: str, data: str) -> list[Row]:
     """Return a row per regime on a data set, best on the calibration windows first.
 
     Cross-fitted, these are all training windows, each judged by a network that never saw its subject, and a
-    choice rests on them. Otherwise they are those of three people.
+    choice rests on them. Otherwise they are those of three people, and are left out.
     """
     if not results_of(name).exists():
         return []
@@ -273,6 +291,7 @@ def official(name: str, data: str) -> list[Row]:
     rows = []
     for setting in (one for one in summary.settings if one.data == data):
         final_exit = summary.exits_of(setting)[-1]
+        is_chosen_by = name == "cross_fit"
         on_calibration = Measure("calibration_balanced_accuracy", INT8, final_exit)
         for regime in summary.regimes_of(setting):
             calibration, final, policy, cost, plain = (
@@ -286,7 +305,7 @@ def official(name: str, data: str) -> list[Row]:
                         "data": data,
                         "regime": regime,
                         "seeds": final.seeds,
-                        "calibration": "" if calibration is None else round(calibration.mean, 4),
+                        "out_of_fold": round(calibration.mean, 4) if is_chosen_by and calibration else "",
                         "final_exit": round(final.mean, 4),
                         "low": "" if final.interval is None else round(final.interval.low, 4),
                         "high": "" if final.interval is None else round(final.interval.high, 4),
@@ -295,7 +314,7 @@ def official(name: str, data: str) -> list[Row]:
                         "policy_macs": round(cost.mean * plain.mean),
                     }
                 )
-    return sorted(rows, key=lambda row: -(row["calibration"] or 0))
+    return sorted(rows, key=lambda row: -(row["out_of_fold"] or 0))
 
 
 def answers_text(question: str, rows: list[Row]) -> str:
@@ -317,49 +336,26 @@ def difference_text(row: Row) -> str:
     """Return a difference in points with its interval, bold where that leaves out 0."""
     if row["low"] == "":
         return signed_points(row["difference"])
-    text = f"{signed_points(row['difference'])} [{points(row['low'])}, {points(row['high'])}]"
-    return f"**{text}**" if row["low"] > 0 or row["high"] < 0 else text
+    ends = Interval(row["low"], row["high"], LEVEL)
+    text = f"{signed_points(row['difference'])} [{signed_points(ends.low)}, {signed_points(ends.high)}]"
+    return f"**{text}**" if leaves_out_zero(ends) else text
 
 
-def regimes_text(results: Results) -> str:
-    """Return the table of every regime on a data set."""
-    summary = results.summary
-    rows = [
-        row
-        for setting in summary.settings
-        if setting.data == results.data
-        for row in standings_of(summary, setting)
-    ]
-    return section(f"Every regime on {results.data}, {results.protocol}", REGIMES_SAID, table(rows))
-
-
-def choice_text(name: str) -> str:
-    """Return the table of a sweep that was judged out of fold."""
+def standings_text(name: str, said: str, note: str) -> str:
+    """Return the table of every regime and network of a sweep, the best final exit first."""
     summary = summary_of(name)
-    rows = [row for setting in summary.settings for row in standings_of(summary, setting)]
-    return section(f"Out of fold: {CHOICES[name]}", CHOICE_SAID, table(rows))
-
-
-def standings_of(summary: Summary, setting: Setting) -> list[Row]:
-    """Return a row per regime of a setting, the best final exit first."""
-    joint = summary.cell(setting, summary.reference, TRAINING_MACS)
-    rows = []
-    for regime in by_final_quality(summary, setting):
-        row: Row = {"network": setting.backbone, "regime": regime}
-        for title, measure in STANDINGS.items():
-            cell = summary.cell(setting, regime, measure)
-            row[title] = "" if cell is None else cell_text(cell)
-        cost = summary.cell(setting, regime, TRAINING_MACS)
-        if cost is not None and joint is not None:
-            row["training cost over joint"] = f"{cost.mean / joint.mean:.2f}"
-        rows.append(row)
-    return rows
-
-
-def cell_text(cell: Cell) -> str:
-    """Return a share in percent with its interval."""
-    ends = "" if cell.interval is None else f" [{points(cell.interval.low)}, {points(cell.interval.high)}]"
-    return f"{points(cell.mean)}{ends}"
+    rows: list[Row] = []
+    for setting in summary.settings:
+        robustness = f"policy at {severities_said(robust_severities(summary.severities_of(setting)))}"
+        for regime in by_final_quality(summary, setting):
+            row: Row = {"data": setting.data, "network": setting.backbone, "regime": regime}
+            for title, measure in {**STANDINGS, robustness: ROBUST_QUALITY}.items():
+                cell = summary.cell(setting, regime, measure)
+                row[title] = "" if cell is None else share_of(cell)
+            ratio = summary.ratio(setting, regime, TRAINING_MACS)
+            row["training cost over joint"] = "" if ratio is None else f"{ratio:.2f}"
+            rows.append(row)
+    return section(said, note, table(rows))
 
 
 def advice_text(said: str, name: str) -> str:

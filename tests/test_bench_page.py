@@ -148,6 +148,27 @@ def test_one_seed_without_perturbations_or_a_reference_still_gives_a_page():
     assert page == render_bench_page(summary_of(given), given, {}, sweep_of(list(given)), {})
 
 
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [("joint", 1, None), ("mixed", 0, None)],
+        [("joint", 0, 1), ("mixed", 0, 0)],
+        [("joint", 0, 1), ("joint", 1, 0), ("mixed", 0, 1)],
+    ],
+    ids=["no seed", "no fold", "no whole seed"],
+)
+def test_a_sweep_that_was_broken_off_has_a_page(runs):
+    given = tuple(
+        drawn_record(run_of(regime=regime, seed=seed, fold=fold), n=40, severities=(0.0,))
+        for regime, seed, fold in runs
+    )
+    page = render_bench_page(summary_of(given), given, {}, sweep_of(list(given)), {})
+    assert "There is nothing to compare" in page
+    if given[0].run.fold is not None:
+        assert "no regime has a seed with all its folds yet" in page
+        assert "no exit is as cheap" not in page
+
+
 def test_folds_judge_other_windows_and_the_page_says_how_many_in_all():
     first, second = (
         drawn_record(run_of(regime=regime, fold=fold), n=40, severities=(0.0, 3.0))
@@ -219,12 +240,13 @@ def test_only_what_is_told_apart_is_drawn_in_colour():
         "one pair": figures.Difference(-3.0, None),
         "worse": figures.Difference(-2.0, Interval(-3.0, -1.0, 0.95)),
     }
-    ax = figures.plot_forest(rows, "points")
+    ax = figures.plot_forest({**rows, "unknown": None}, "points")
+    assert [label.get_text() for label in ax.get_yticklabels()] == [*rows, "unknown"]
     marks = {float(one.get_ydata()[0]): one for one in ax.lines if one.get_marker() in ("o", "D")}
     assert [marks[k].get_marker() for k in range(4)] == ["o", "D", "D", "o"]
     assert marks[0].get_color() != marks[3].get_color()
     assert marks[1].get_color() == marks[2].get_color()
-    assert [label.get_text() for label in ax.get_yticklabels()] == list(rows)
+    assert len(marks) == len(rows)
 
 
 def test_training_cost_stands_cheapest_first():
@@ -258,6 +280,10 @@ def test_ranks_have_a_bar_per_clique_and_none_where_nothing_could_differ():
     [
         (lambda: figures.plot_panels({}, "joint", "x", "y"), "`lines` must hold at least one regime"),
         (lambda: figures.plot_forest({}, "x"), "`rows` must hold at least one regime"),
+        (
+            lambda: figures.plot_forests({"one": {"a": None}, "two": {"b": None, "a": None}}, "x"),
+            "`forests` must have the same rows in one order",
+        ),
         (lambda: figures.plot_training_cost({}, "x"), "`spots` must hold at least one regime"),
         (
             lambda: figures.plot_ranks(Ranking((), (), 0, None, (), "None ran."), "x"),

@@ -183,6 +183,7 @@ def test_too_few_blocks_are_said_to_be():
     assert alike.cliques == (("a", "b", "c"),)
     assert "tells no regimes apart" in alike.note
     assert rank_regimes(np.empty((0, 2)), ["a", "b"]).regimes == ()
+    assert rank_regimes(np.ones((5, 1)), ["a"]).note == "With one regime there is nothing to rank."
 
 
 def test_folds_count_once_per_seed_and_are_compared_where_both_have_them():
@@ -206,6 +207,25 @@ def test_folds_count_once_per_seed_and_are_compared_where_both_have_them():
     assert summary.ranking(FINAL_QUALITY).blocks == 3
     assert summary.cell(setting, "mixed", policy_quality()) is None
     assert summary.difference(setting, "mixed", policy_quality()) is None
+
+
+def test_a_network_that_lacks_a_fold_of_another_has_no_mean():
+    """Fold 1 is hard for everybody: who lacks it would look better."""
+    rows = made_rows({"joint": {0: 0.9}}, fold=0) + made_rows({"joint": {0: 0.5}}, fold=1)
+    rows += [{**row, "backbone": "wide"} for row in made_rows({"joint": {0: 0.8}}, fold=0)]
+    summary = summary_of(rows)
+    cells = [summary.cell(setting, "joint", FINAL_QUALITY) for setting in summary.settings]
+    assert [cell and cell.mean for cell in cells] == [pytest.approx(0.7), None]
+
+
+def test_costs_are_compared_over_the_seeds_that_both_have():
+    """Seed 2 has more training windows, and costs everybody more."""
+    nothing = {"kind": None, "exit": None, "severity": None}
+    rows = made_rows({"joint": {0: 1.0, 1: 1.0, 2: 4.0}, "dear": {0: 2.0, 1: 2.0}}, "epochs", **nothing)
+    summary = summary_of(rows)
+    assert summary.ratio(HAPT, "dear", Measure("epochs")) == pytest.approx(2.0)
+    assert summary.ratio(HAPT, "joint", Measure("epochs")) == 1.0
+    assert summary.ratio(HAPT, "unknown", Measure("epochs")) is None
 
 
 def test_regimes_are_ordered_by_the_seeds_that_they_share_with_the_reference():

@@ -202,14 +202,16 @@ def severities_said(severities: Sequence[float]) -> str:
 def _by_quality(summary: Summary, setting: Setting, measure: Measure) -> Pick:
     choice = choose(summary, setting, measure)
     if choice is None:
-        return _unknown(setting, f"no exit is as cheap: the first one costs {_first_cost(summary, setting)}")
+        return _unknown(
+            setting, _why(summary, setting, f"the first exit alone costs {_first_cost(summary, setting)}")
+        )
     return _pick(setting, choice, percent_of(choice.cell))
 
 
 def _by_robustness(summary: Summary, setting: Setting) -> Pick:
     choice = choose(summary, setting, ROBUST_QUALITY)
     if choice is None:
-        return _unknown(setting, "not judged at severities 3 to 5")
+        return _unknown(setting, _why(summary, setting, "not judged at severities 3 to 5"))
     cost = summary.cell(setting, choice.best, ROBUST_COST)
     judged = severities_said(robust_severities(summary.severities_of(setting)))
     because = f"{percent_of(choice.cell)} over {judged}, at {percent_of(cost)} of the plain network's cost"
@@ -219,13 +221,13 @@ def _by_robustness(summary: Summary, setting: Setting) -> Pick:
 def _by_training_cost(summary: Summary, setting: Setting) -> Pick:
     choice = choose(summary, setting, FINAL_QUALITY)
     if choice is None:
-        return _unknown(setting, "no regime has a seed with all its folds yet")
-    cells = {
-        regime: cell.mean
+        return _unknown(setting, _why(summary, setting, words.UNKNOWN))
+    standings = {
+        regime: cost
         for regime in (choice.best, *choice.behind)
-        if (cell := summary.cell(setting, regime, TRAINING_MACS)) is not None
+        if (cost := summary.standing(setting, regime, TRAINING_MACS)) is not None
     }
-    costs = dict(sorted(cells.items(), key=lambda item: item[1]))
+    costs = dict(sorted(standings.items(), key=lambda item: item[1]))
     good = [regime for regime in costs if regime in choice.as_good]
     if not good:
         return _unknown(setting, "training cost could not be counted")
@@ -249,8 +251,9 @@ def _by_training_cost(summary: Summary, setting: Setting) -> Pick:
 
 def _price(summary: Summary, setting: Setting, regime: str, choice: Choice) -> str:
     """Return what a regime's training costs, and what it loses to the best."""
-    cost, quality = (summary.cell(setting, regime, one) for one in (TRAINING_MACS, FINAL_QUALITY))
-    said = f"{words.macs(None if cost is None else cost.mean)} MACs; final quality {percent_of(quality)}"
+    cost = summary.standing(setting, regime, TRAINING_MACS)
+    quality = summary.cell(setting, regime, FINAL_QUALITY)
+    said = f"{words.macs(cost)} MACs; final quality {percent_of(quality)}"
     if regime != choice.best:
         said += f", {points_of(choice.behind[regime], ' points')} against {choice.best}"
     return said
@@ -307,6 +310,14 @@ def _second(choice: Choice) -> str:
     for name, behind in choice.behind.items():
         return f"{name}: {points_of(behind, ' points')}"
     return words.NOT_APPLICABLE
+
+
+def _why(summary: Summary, setting: Setting, otherwise: str) -> str:
+    """Return why nothing is known of a setting."""
+    is_whole = any(
+        summary.cell(setting, regime, FINAL_QUALITY) is not None for regime in summary.regimes_of(setting)
+    )
+    return otherwise if is_whole else "no regime has a seed with all its folds yet"
 
 
 def _unknown(setting: Setting, why: str) -> Pick:

@@ -180,12 +180,12 @@ def plot_panels(
 
 
 def plot_forest(
-    rows: Mapping[str, Difference], xlabel: str, ax: Axes | None = None, *, named: bool = True
+    rows: Mapping[str, Difference | None], xlabel: str, ax: Axes | None = None, *, named: bool = True
 ) -> Axes:
     """Draw what every regime has over the reference: one row each, with both intervals.
 
     Args:
-        rows: regime -> difference.
+        rows: regime -> difference; None leaves the row empty.
         xlabel: what the difference is of, and of what.
         ax: where to draw; a new figure when None.
         named: whether to write the regimes' names.
@@ -199,7 +199,8 @@ def plot_forest(
     ax = canvas.axes(ax, width=5.6, height=AROUND + ROW * len(rows))
     colours, ink = canvas.cycle(), canvas.load_matplotlib().rcParams["axes.labelcolor"]
     ax.axvline(0, color=ink, linewidth=1)
-    for place, one in enumerate(rows.values()):
+    drawn = [(place, one) for place, one in enumerate(rows.values()) if one is not None]
+    for place, one in drawn:
         apart = leaves_out_zero(one.seeds)
         colour = (colours[0] if one.mean > 0 else colours[1 % len(colours)]) if apart else canvas.muted()
         if one.subjects is not None:
@@ -215,13 +216,22 @@ def plot_forest(
     return ax
 
 
-def plot_forests(forests: Mapping[str, Mapping[str, Difference]], xlabel: str) -> Axes:
+def plot_forests(forests: Mapping[str, Mapping[str, Difference | None]], xlabel: str) -> Axes:
     """Draw several forest plots of the same regimes side by side; returns the first one's axes.
 
     Args:
-        forests: title -> rows, as of `plot_forest`; at least one.
+        forests: title -> rows, as of `plot_forest`; at least one. All have the same names in one order,
+            since these stand at the first alone.
         xlabel: of all of them.
+
+    Raises:
+        InputError: names differ.
     """
+    names = {tuple(rows) for rows in forests.values()}
+    if len(names) > 1:
+        raise InputError(
+            f"`forests` must have the same rows in one order. Received: {'; '.join(map(', '.join, names))}."
+        )
     canvas.load_matplotlib()
     from matplotlib.figure import Figure
 

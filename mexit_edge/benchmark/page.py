@@ -234,7 +234,9 @@ def _part(summary: Summary, setting: Setting, records: Mapping[str, Sequence[Run
         if any(summary.cell(setting, regime, one.measure) is not None for regime in order)
     ]
     over_subjects = _over_subjects(records, summary.reference, compared)
-    is_compared = summary.reference in order and len(order) > 1
+    forest = pictures.forest(
+        summary, setting, order, {one.title: one.measure for one in compared}, over_subjects
+    )
     differences = tuple(
         tables.differences_table(
             summary,
@@ -244,14 +246,13 @@ def _part(summary: Summary, setting: Setting, records: Mapping[str, Sequence[Run
             {regime: interval for (title, regime), interval in over_subjects.items() if title == one.title},
         )
         for one in compared
-        if is_compared
+        if forest is not None
     )
-    measures = {one.title: one.measure for one in compared}
     return Part(
         name=str(setting),
         quality=tables.quality_table(summary, setting),
         merits=tables.merits_table(summary, setting),
-        forest=pictures.forest(summary, setting, order, measures, over_subjects) if is_compared else None,
+        forest=forest,
         differences=differences,
         budgets=tables.budget_table(summary, setting),
         curves=pictures.curves(summary, setting, order, records),

@@ -35,8 +35,8 @@ def forest(
     order: Sequence[str],
     compared: Mapping[str, Measure],
     over_subjects: Mapping[tuple[str, str], Interval | None],
-) -> Picture:
-    """Return what every regime has over the reference, figure beside figure.
+) -> Picture | None:
+    """Return what every regime has over the reference, figure beside figure; None where nothing is paired.
 
     Args:
         summary: of the sweep.
@@ -45,20 +45,27 @@ def forest(
         compared: title -> figure.
         over_subjects: (title, regime) -> interval of the difference over judged subjects.
     """
-    forests = {}
+    forests: dict[str, dict[str, figures.Difference | None]] = {}
     for title, measure in compared.items():
-        rows = {}
+        rows: dict[str, figures.Difference | None] = {}
         for regime in order:
-            found = summary.difference(setting, regime, measure)
-            if regime != summary.reference and found is not None:
-                subjects = over_subjects.get((title, regime))
-                rows[regime] = figures.Difference(
-                    100 * found.mean, _in_percent(found.interval), _in_percent(subjects)
+            if regime != summary.reference:
+                found = summary.difference(setting, regime, measure)
+                rows[regime] = (
+                    None
+                    if found is None
+                    else figures.Difference(
+                        100 * found.mean,
+                        _in_percent(found.interval),
+                        _in_percent(over_subjects.get((title, regime))),
+                    )
                 )
-        forests[title] = rows
-    forests = {title: rows for title, rows in forests.items() if len(rows) == max(map(len, forests.values()))}
+        if any(rows.values()):
+            forests[title] = rows
+    if not forests:
+        return None
     title, first = next(iter(forests.items()))
-    said = "; ".join(f"{regime} {one.mean:+.2f}" for regime, one in first.items())
+    said = "; ".join(f"{regime} {one.mean:+.2f}" for regime, one in first.items() if one is not None)
     return picture(
         partial(
             figures.plot_forests,

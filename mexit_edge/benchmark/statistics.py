@@ -168,7 +168,9 @@ def rank_regimes(
     from scipy import stats
 
     n_blocks, n_regimes = values.shape
-    if not n_blocks or n_regimes < 2:
+    if n_regimes < 2:
+        return Ranking((), (), n_blocks, None, (), "With one regime there is nothing to rank.")
+    if not n_blocks:
         return Ranking((), (), n_blocks, None, (), "There is no block in which all regimes have a run.")
     mean_ranks = stats.rankdata(values if lower_is_better else -values, axis=1).mean(axis=0)
     order = np.argsort(mean_ranks, kind="stable").tolist()

@@ -121,8 +121,8 @@ class Summary:
         reference: regime that the others are compared with.
         settings: in the order of the rows.
         regimes: likewise.
-        folds: of every setting; a seed that lacks one of them has no mean, since what it has is of other
-            subjects than the means beside it.
+        folds: of every setting, those of any network on the same data; a seed that lacks one of them has no
+            mean, since what it has is of other subjects than the means beside it.
         values: of every run, by setting, regime and measure. Unknown ones are left out.
     """
 
@@ -191,6 +191,13 @@ class Summary:
         if cell is None or found is None or of_reference is None:
             return None if cell is None else cell.mean
         return of_reference.mean + found.mean
+
+    def ratio(self, setting: Setting, regime: str, measure: Measure) -> float | None:
+        """Return a figure as a share of the reference's, over the seeds that both have; None without one."""
+        ours, theirs = (self.seeds(setting, one, measure) for one in (regime, self.reference))
+        common = ours.keys() & theirs.keys()
+        total = sum(theirs[seed] for seed in common)
+        return sum(ours[seed] for seed in common) / total if total else None
 
     def ranking(self, measure: Measure) -> Ranking:
         """Rank all regimes over the blocks (data, backbone, seed, fold) in which each of them has a run."""
@@ -275,13 +282,13 @@ def summarise(frame: Any, reference: str = "joint") -> Summary:
     values: dict[Key, dict[tuple[int, int | None], float]] = {}
     settings: dict[Setting, None] = {}
     regimes: dict[str, None] = {}
-    folds: dict[Setting, set[int | None]] = {}
+    folds: dict[tuple[str, str], set[int | None]] = {}
     for row in frame[list(COLUMNS)].itertuples(index=False):
         setting = Setting(row.data, row.backbone, row.judged_on)
         settings[setting] = regimes[row.regime] = None
         number = _number(row.fold)
         run = int(row.seed), None if number is None else int(number)
-        folds.setdefault(setting, set()).add(run[1])
+        folds.setdefault((row.data, row.judged_on), set()).add(run[1])
         value = _number(row.value)
         if value is None:
             continue
@@ -299,7 +306,7 @@ def summarise(frame: Any, reference: str = "joint") -> Summary:
         severe = robust_severities(_severities_of(values, setting))
         for regime in regimes:
             _add_sums(values, setting, regime, severe)
-    whole = {setting: frozenset(found) for setting, found in folds.items()}
+    whole = {setting: frozenset(folds[setting.data, setting.judged_on]) for setting in settings}
     return Summary(reference, tuple(settings), tuple(regimes), whole, values)
 
 

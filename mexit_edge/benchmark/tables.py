@@ -30,7 +30,9 @@ from mexit_edge.report.tables import Table
 if TYPE_CHECKING:
     from mexit_edge.exits import Interval
 
-OVER_SEEDS = "In brackets: 95 % interval over seeds (Student's t); none with one seed."
+OVER_SEEDS = (
+    "Means over a regime's own seeds, in brackets their 95 % interval (Student's t); none with one seed."
+)
 MERITS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -188,28 +190,25 @@ def robustness_table(summary: Summary, setting: Setting) -> Table:
 def training_table(summary: Summary, setting: Setting) -> Table:
     """Return what training costs, beside what it gives."""
     rows = []
-    reference = summary.cell(setting, summary.reference, TRAINING_MACS)
     for regime in by_final_quality(summary, setting):
-        forward, backward, total = (
-            summary.cell(setting, regime, one)
-            for one in (Measure("forward_macs"), Measure("backward_macs"), TRAINING_MACS)
+        forward, backward = (
+            summary.cell(setting, regime, Measure(name)) for name in ("forward_macs", "backward_macs")
         )
-        share = words.UNKNOWN
-        if total is not None and reference is not None:
-            share = f"{total.mean / reference.mean:.2f}"
+        ratio = summary.ratio(setting, regime, TRAINING_MACS)
         rows.append(
             (
                 regime,
                 *(words.macs(None if one is None else one.mean) for one in (forward, backward)),
-                share,
+                words.UNKNOWN if ratio is None else f"{ratio:.2f}",
                 _number(summary.cell(setting, regime, Measure("epochs"))),
                 _number(summary.cell(setting, regime, TRAINING_WINDOWS)),
                 share_of(summary.cell(setting, regime, FINAL_QUALITY)),
             )
         )
     return Table(
-        "Multiply-accumulates of every network that a run trained, mean over runs; validation is not "
-        "included. Epochs are those of the network that was judged.",
+        "Multiply-accumulates of every network that a run trained, mean over the regime's seeds; their ratio "
+        f"is over the seeds that it has in common with {summary.reference}. Validation is not included. "
+        "Epochs are those of the network that was judged.",
         (
             "regime",
             "forward MACs",
