@@ -68,33 +68,14 @@ def conduct_sweep(name: str, workers: int) -> list[str]:
         for run in sweep.runs():
             if folder.is_finished(run) and identity(run) not in results.runs:
                 ended(run, None)
-        for part in remaining(sweep, results.runs):
-            conduct(part, folder, Pool("local", workers, None), ended)
+        conduct(sweep, remaining(sweep, results.runs), folder, Pool("local", workers, None), ended)
     return failed
 
 
-def remaining(sweep: Sweep, done: Iterable[Identity]) -> list[Sweep]:
-    """Return a sweep per data set and backbone, of the runs that are not done."""
+def remaining(sweep: Sweep, done: Iterable[Identity]) -> tuple[Run, ...]:
+    """Return the runs of a sweep that are not done."""
     done = set(done)
-    missing: dict[tuple[str, str], dict[str, dict[int, None]]] = {}
-    for run in sweep.runs():
-        if identity(run) not in done:
-            regimes = missing.setdefault((run.data, run.backbone), {})
-            regimes.setdefault(run.regime, {})[run.seed] = None
-    return [
-        sweep.model_copy(
-            update={
-                "data": (data,),
-                "backbones": tuple(one for one in sweep.backbones if one.shown == backbone),
-                "regimes": tuple(
-                    one.model_copy(update={"seeds": tuple(regimes[one.shown])})
-                    for one in sweep.regimes
-                    if one.shown in regimes
-                ),
-            }
-        )
-        for (data, backbone), regimes in missing.items()
-    ]
+    return tuple(run for run in sweep.runs() if identity(run) not in done)
 
 
 class Kept:
@@ -109,15 +90,15 @@ class Kept:
         return {identity_of(row) for row in tables.read(self._files[COLUMNS])}
 
     def add(self, record: RunRecord) -> None:
-        """Put in the figures of a run."""
-        self._add(COLUMNS, rows_of(record))
+        """Put in the figures of a run; its rows last, since they say that it is done."""
         if record.run.regime in WITH_CURVES:
-            self._add(CURVE_COLUMNS, list(curve_rows(record)))
+            self._add(CURVE_COLUMNS, record.run, list(curve_rows(record)))
+        self._add(COLUMNS, record.run, rows_of(record))
 
-    def _add(self, columns: tuple[str, ...], new: list[dict[str, Any]]) -> None:
-        rows = tables.read(self._files[columns])
+    def _add(self, columns: tuple[str, ...], run: Run, new: list[dict[str, Any]]) -> None:
+        others = [row for row in tables.read(self._files[columns]) if identity_of(row) != identity(run)]
         RESULTS.mkdir(parents=True, exist_ok=True)
-        write_csv(self._files[columns], columns, sorted([*rows, *new], key=in_order))
+        write_csv(self._files[columns], columns, sorted([*others, *new], key=in_order))
 
 
 def curve_rows(record: RunRecord) -> Iterable[dict[str, Any]]:

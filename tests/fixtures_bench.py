@@ -1,8 +1,9 @@
-"""Records of runs that never were: logits by hand or at random, for the tests of sweeps."""
+"""Records of runs that never were: logits by hand or at random; and windows; for the tests of sweeps."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,15 @@ from mexit_edge.benchmark.sweep import Backbone, Protocol, RegimeChoice, Run, Sw
 SEVERITIES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 EXITS = ("exit_01", "exit_02", "exit_03")
 CLASSES = ("walk", "sit", "stand", "lie")
+
+
+def save_windows(file: Path, n_subjects: int = 8) -> Path:
+    """Thirty windows of three classes per subject."""
+    n, rng = 30 * n_subjects, np.random.default_rng(0)
+    y = np.arange(n) % 3
+    x = rng.normal(size=(n, 32, 2)) + y[:, None, None] * np.sin(np.arange(32))[None, :, None]
+    np.savez(file, x=x.astype(np.float32), y=y, subject=np.arange(n) // 30)
+    return file
 
 
 def run_of(data: str = "hapt", regime: str = "joint", seed: int = 0, fold: int | None = None) -> Run:

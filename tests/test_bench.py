@@ -12,11 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures_bench import save_windows
 from typer.testing import CliRunner
 
 from mexit_edge.benchmark import conduct as conducting
@@ -24,10 +26,21 @@ from mexit_edge.benchmark import pools
 from mexit_edge.benchmark import worker as working
 from mexit_edge.benchmark.conduct import conduct
 from mexit_edge.benchmark.evaluation_log import EvaluationLog
-from mexit_edge.benchmark.folder import RESULTS, STARTED, SWEEP, TEST_LOG, SweepFolder, is_full
+from mexit_edge.benchmark.folder import (
+    FAILED,
+    LOCK,
+    PAGE,
+    RESULTS,
+    STARTED,
+    SWEEP,
+    TEST_LOG,
+    SweepFolder,
+    is_full,
+)
 from mexit_edge.benchmark.pools import Pool, WorkersLostError
 from mexit_edge.benchmark.record import RunRecord
-from mexit_edge.benchmark.results import write_tables
+from mexit_edge.benchmark.results import SUMMARY, write_results, write_tables
+from mexit_edge.benchmark.rows import rows_of
 from mexit_edge.benchmark.sweep import Run, Sweep, make_sweep, read_sweep
 from mexit_edge.cli import app
 from mexit_edge.errors import InputError, RunError
@@ -129,10 +142,10 @@ def test_own_windows_are_known_by_what_they_hold(tmp_path: Path) -> None:
     here, there = tmp_path / "mine.npz", tmp_path / "elsewhere" / "mine.npz"
     there.parent.mkdir()
     for file in (here, there):
-        file.write_bytes(b"the same")
+        save_windows(file)
     keys = [{run.key for run in sweep_of(data=[str(file)]).runs()} for file in (here, there)]
     assert keys[0] == keys[1]
-    there.write_bytes(b"others")
+    save_windows(there, n_subjects=9)
     assert not keys[0] & {run.key for run in sweep_of(data=[str(there)]).runs()}
 
 
@@ -148,7 +161,9 @@ def test_own_windows_are_known_by_what_they_hold(tmp_path: Path) -> None:
         ({"protocol": {"epoch": 3}}, "did you mean 'epochs'"),
         ({"protocol": {"severities": [1, 2]}}, "begin with 0"),
         ({"regimes": [{"name": "mixed"}, {"name": "mixed", "options": {"shares": [1, 3]}}]}, "a `label`"),
-        ({"seeds": [1, 1]}, "'1' stands twice"),
+        ({"seeds": [1, 1]}, "'1' stands twice; leave one out"),
+        ({"data": ["a/mine.npz", "b/mine.npz"]}, "'mine' stands twice; leave one out, or rename a file"),
+        ({"regimes": [{"name": "joint", "seeds": []}]}, r"seeds: Tuple should have at least 1 item"),
         ({"seeds": [-1]}, "seeds.0"),
         ({"regimes": []}, "at least 1 item"),
         ({"reference": "jiont"}, "`reference` must be one of: joint, mixed"),
@@ -157,27 +172,53 @@ def test_own_windows_are_known_by_what_they_hold(tmp_path: Path) -> None:
         ({"protocol": {"cross_fit": 3, "patience": 3}}, "patience must be left out"),
         (
             {"protocol": {"cross_fit": 3}, "regimes": [{"name": "joint", "settings": {"patience": 3}}]},
-            "patience",
+            "the regime 'joint' with its settings, at the protocol: patience must be left out",
         ),
         ({"protocol": {"equal_cost": True, "qat_share": 0.1}}, "qat_share must be left out"),
-        ({"regimes": [{"name": "joint", "settings": {"qat_share": 2}}]}, "qat_share"),
+        (
+            {"regimes": [{"name": "joint", "label": "mine", "settings": {"qat_share": 2}}]},
+            "the regime 'mine' with its settings, at qat_share: Input should be less than",
+        ),
         (
             {"regimes": [{"name": "joint", "settings": {"severities": [0]}}]},
             "settings must be of: batch_size",
         ),
         ({"protocol": {"perturbation_strength": 5}}, "perturbation_strength"),
-        ({"data": ["watch"], "protocol": {"judged_on": "out_of_fold"}}, "`split_seed` must be given"),
+        (
+            {"data": ["watch"], "seeds": [0], "protocol": {"judged_on": "out_of_fold"}},
+            "`split_seed` must be given",
+        ),
         ({"seeds": list(range(50_001))}, "at most 100,000 runs"),
         ({"data": ["missing.npz"]}, "No such file"),
     ],
 )
 def test_what_cannot_run_is_refused_before_anything_does(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as caught:
         sweep_of(**changes).runs()
+    assert "Value error" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("n_subjects", "protocol", "message"),
+    [
+        (0, {}, r"`data` must be a .npz of numbers"),
+        (3, {}, r"every run. Received: .*mine.npz, seed 0: `windows` needs at least 4 subjects"),
+        (4, {"training_subjects": 2}, "`training_subjects` must be at most"),
+        (8, {"cross_fit": 7}, r"must be from 2 to the number of training subjects \(6\)"),
+        (6, {"judged_on": "out_of_fold", "split_seed": 0, "folds": 5}, "number of training subjects"),
+    ],
+)
+def test_windows_of_ones_own_that_do_not_suffice_are_refused_before_anything_runs(
+    tmp_path: Path, n_subjects: int, protocol: dict[str, object], message: str
+) -> None:
+    file = tmp_path / "mine.npz"
+    save_windows(file, n_subjects) if n_subjects else file.write_bytes(b"no windows")
+    with pytest.raises(InputError, match=message):
+        sweep_of(data=[str(file)], protocol=protocol)
 
 
 def test_a_sweep_file_is_read_and_its_windows_are_looked_for_beside_it(tmp_path: Path) -> None:
-    (tmp_path / "mine.npz").write_bytes(b"windows")
+    save_windows(tmp_path / "mine.npz")
     file = tmp_path / "sweep.toml"
     file.write_text('data = ["mine.npz"]\nregimes = [{ name = "joint" }]\nseeds = [3]\n')
     (run,) = read_sweep(file).runs()
@@ -265,6 +306,52 @@ def test_a_larger_sweep_keeps_the_runs_that_are_done(tmp_path: Path) -> None:
     assert [run.seed for run in larger.runs() if folder.is_open(run)] == [2, 2]
 
 
+def test_a_folder_whose_sweep_was_killed_as_it_began_is_taken(tmp_path: Path) -> None:
+    (tmp_path / LOCK).touch()
+    (tmp_path / f".{SWEEP}.a1b2c3d4").mkdir()
+    SweepFolder(tmp_path).begin(sweep_of())
+    assert SweepFolder(tmp_path).sweep() == sweep_of()
+
+
+def test_what_failed_has_its_traceback_until_the_sweep_begins_again(tmp_path: Path) -> None:
+    folder, run = SweepFolder(tmp_path), sweep_of().runs()[0]
+    folder.begin(sweep_of())
+    folder.fail(run, "no", "Traceback: there")
+    assert folder.failures([run]) == {str(run): "no"}
+    assert (tmp_path / FAILED / f"{run.key}.txt").read_text() == "Traceback: there"
+    folder.begin(sweep_of())
+    assert folder.is_open(run)
+    assert not any((tmp_path / FAILED).iterdir())
+
+
+# Results
+
+
+def test_results_are_of_the_runs_that_were_conducted_whatever_becomes_of_their_windows(
+    tmp_path: Path,
+) -> None:
+    folder, file = SweepFolder(tmp_path / "sweep"), save_windows(tmp_path / "mine.npz")
+    sweep = sweep_of(data=[str(file)])
+    runs = sweep.runs()
+    folder.begin(sweep)
+    for run in runs:
+        record_of(run).save(folder.record_file(run))
+    file.unlink()
+    assert write_results(folder, sweep, runs) is not None
+    assert (folder.path / RESULTS).read_text().count("\n") > 100
+    # Another sweep of which nothing is done: what was written of the first is not taken for its own.
+    assert write_results(folder, sweep_of(), sweep_of().runs()) is None
+    assert (folder.path / RESULTS).read_text().count("\n") == 1
+    assert not (folder.path / SUMMARY).exists()
+    assert not (folder.path / PAGE).exists()
+
+
+def test_every_metric_is_documented() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "bench.md").read_text()
+    metrics = {row["metric"] for row in rows_of(record_of(sweep_of().runs()[0]))}
+    assert [metric for metric in sorted(metrics) if f"`{metric}`" not in text] == []
+
+
 # Workers
 
 
@@ -307,7 +394,11 @@ def test_a_worker_that_dies_loses_nothing_and_nothing_counts_twice(
     ended: list[tuple[str, bool]] = []
     with folder.locked():
         conduct(
-            sweep, folder, Pool(backend, 2), lambda run, failure: ended.append((str(run), failure is None))
+            sweep,
+            sweep.runs(),
+            folder,
+            Pool(backend, 2),
+            lambda run, failure: ended.append((str(run), failure is None)),
         )
     # One worker died once and its run was repeated; one dies whenever it is begun; one run failed by itself.
     failed = [(run.regime, run.seed) for run in sweep.runs() if not folder.is_finished(run)]
@@ -383,7 +474,7 @@ def test_a_dask_scheduler_that_is_killed_loses_no_finished_run(
             processes[0].kill()
 
         with folder.locked(), pytest.raises(RunError, match="scheduler"):
-            conduct(sweep, folder, Pool("dask", 2, address), killer)
+            conduct(sweep, sweep.runs(), folder, Pool("dask", 2, address), killer)
     finally:
         for process in processes:
             # With the workers that a worker's nanny began.
@@ -395,7 +486,7 @@ def test_a_dask_scheduler_that_is_killed_loses_no_finished_run(
     monkeypatch.setattr(conducting, "work", stand_in)
     written = folder.record_file(joint).stat().st_mtime_ns
     with folder.locked():
-        conduct(sweep, folder, Pool("local", 2))
+        conduct(sweep, sweep.runs(), folder, Pool("local", 2))
     assert folder.record_file(joint).stat().st_mtime_ns == written
     assert folder.is_finished(mixed)
 
@@ -408,7 +499,8 @@ cloudpickle.register_pickle_by_value(tests)
 tests.conducting.work = tests.slow_stand_in
 folder = tests.SweepFolder(tests.Path(sys.argv[1]))
 with folder.locked():
-    tests.conduct(tests.sweep_of(seeds=[0]), folder, tests.Pool("local", 2))
+    sweep = tests.sweep_of(seeds=[0])
+    tests.conduct(sweep, sweep.runs(), folder, tests.Pool("local", 2))
 """
 
 
@@ -429,7 +521,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path: Path, monkeypatch
     written = folder.record_file(joint).stat().st_mtime_ns
     monkeypatch.setattr(conducting, "work", stand_in)
     with folder.locked():
-        conduct(sweep, folder, Pool("local", 2))
+        conduct(sweep, sweep.runs(), folder, Pool("local", 2))
     assert folder.record_file(joint).stat().st_mtime_ns == written
     assert len(folder.record_files()) == 2
     assert not folder.failures(sweep.runs())
@@ -447,23 +539,33 @@ def test_a_back_end_that_loses_workers_before_any_run_begins_is_given_up(tmp_pat
             raise WorkersLostError("nobody there")
 
     folder = SweepFolder(tmp_path)
-    with pytest.raises(RunError, match="3 times before any run was begun"):
-        conduct(sweep_of(), folder, Broken())
+    with pytest.raises(RunError, match=f"3 times before any run was begun.*--out {tmp_path}"):
+        conduct(sweep_of(), sweep_of().runs(), folder, Broken())
+
+
+class Here(Pool):
+    """Does runs in this process, without a training."""
+
+    def run(self, function: object, calls: list[tuple[str, str]], workers: int | None) -> None:
+        for folder, facts in calls:
+            run = Run.model_validate_json(facts)
+            record_of(run).save(SweepFolder(Path(folder)).record_file(run))
+
+
+def test_some_runs_of_a_sweep_are_conducted_and_the_whole_is_noted(tmp_path: Path) -> None:
+    folder, runs = SweepFolder(tmp_path), sweep_of().runs()
+    conduct(sweep_of(), runs[:1], folder, Here())
+    assert [folder.is_finished(run) for run in runs] == [True, False, False, False]
+    assert folder.sweep() == sweep_of()
 
 
 def test_what_notices_raise_is_raised_when_the_runs_have_ended(tmp_path: Path) -> None:
-    class Here(Pool):
-        def run(self, function: object, calls: list[tuple[str, str]], workers: int | None) -> None:
-            for _, facts in calls:
-                run = Run.model_validate_json(facts)
-                record_of(run).save(folder.record_file(run))
-
     def notice(run: Run, failure: str | None) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     folder = SweepFolder(tmp_path)
     with pytest.raises(OSError, match="No space left"):
-        conduct(sweep_of(), folder, Here(), notice)
+        conduct(sweep_of(), sweep_of().runs(), folder, Here(), notice)
     assert not any(folder.is_open(run) for run in sweep_of().runs())
 
 
@@ -480,6 +582,26 @@ def test_a_child_that_is_killed_is_begun_once_more_and_then_reported(
     assert len(tries) == 2
     (reason,) = folder.failures([run]).values()
     assert "was killed (SIGKILL), 2 times; its last words: out of memory" in reason
+
+
+def test_a_child_that_is_killed_after_it_saved_its_record_is_not_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, run = SweepFolder(tmp_path), sweep_of().runs()[0]
+    folder.begin(sweep_of())
+    tries = []
+
+    def child(*_: object) -> tuple[int, str]:
+        tries.append(1)
+        record_of(run).save(folder.record_file(run))
+        return -signal.SIGKILL, ""
+
+    monkeypatch.setattr(working, "_in_child", child)
+    working.work(str(tmp_path), run.model_dump_json())
+    assert len(tries) == 1
+    assert folder.is_finished(run)
+    assert not (tmp_path / FAILED / f"{run.key}.json").exists()
+    assert not folder.is_started(run)
 
 
 def test_a_child_ends_with_its_worker(tmp_path: Path) -> None:
@@ -514,7 +636,7 @@ def test_a_full_disk_ends_the_sweep_with_a_sentence(tmp_path: Path, monkeypatch:
     folder, run = SweepFolder(tmp_path), sweep_of().runs()[0]
     folder.begin(sweep_of())
     monkeypatch.setattr(working, "_in_child", lambda *_: (4, ""))
-    with pytest.raises(RunError, match=r"must have room .* Finished runs are whole"):
+    with pytest.raises(RunError, match=rf"must have room .* Finished runs are whole.*--out {tmp_path}"):
         working.work(str(tmp_path), run.model_dump_json())
     assert folder.is_open(run)
     assert is_full(OSError(errno.ENOSPC, "No space left on device"))
@@ -540,6 +662,22 @@ def test_an_address_where_nobody_listens_is_refused(backend: str) -> None:
 def test_an_address_that_is_none_is_refused(backend: str, address: str) -> None:
     with pytest.raises(InputError, match=rf"`address` must be HOST:PORT of a running {backend} cluster"):
         Pool(backend, 2, address)
+
+
+@pytest.mark.parametrize("cpus", [4, 1])
+def test_a_ray_cluster_of_fewer_cpus_does_fewer_runs_at_once(
+    monkeypatch: pytest.MonkeyPatch, cpus: int
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": float(cpus)})
+    with ExitStack() as stack:
+        opened = pools.BACKENDS["ray"](Pool("ray", 8, pools.RAY_AUTO), None)
+        if cpus > 1:
+            assert stack.enter_context(opened)[:2] == ("ray", cpus)
+        else:
+            with pytest.raises(InputError, match=r"at least 2 CPUs.*`--workers`.*Received: auto, with 1"):
+                stack.enter_context(opened)
 
 
 def test_unknown_back_ends_and_addresses_of_none_are_refused() -> None:
@@ -592,12 +730,7 @@ def test_what_is_no_such_log_is_refused_before_anything_runs(tmp_path: Path, con
 
 @pytest.fixture(scope="module")
 def own_windows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rng = np.random.default_rng(0)
-    y, subject = np.arange(240) % 3, np.arange(240) // 30
-    x = rng.normal(size=(240, 32, 2)) + y[:, None, None] * np.sin(np.arange(32))[None, :, None]
-    file = tmp_path_factory.mktemp("data") / "mine.npz"
-    np.savez(file, x=x.astype(np.float32), y=y, subject=subject)
-    return file
+    return save_windows(tmp_path_factory.mktemp("data") / "mine.npz")
 
 
 def sweep_file(own_windows: Path, folder: Path, seeds: list[int]) -> Path:
@@ -630,7 +763,7 @@ def test_every_back_end_gives_the_same_csv(own_windows: Path, tmp_path: Path) ->
     for backend in ("dask", "ray"):
         folder = SweepFolder(tmp_path / backend)
         with folder.locked():
-            conduct(sweep, folder, Pool(backend, 1))
+            conduct(sweep, sweep.runs(), folder, Pool(backend, 1))
         write_tables(folder, list(folder.records(sweep.runs())))
         assert (folder.path / RESULTS).read_bytes() == wanted, backend
 
@@ -646,6 +779,54 @@ def test_options_beside_a_sweep_file_are_refused(own_windows: Path, tmp_path: Pa
     result = bench(sweep_file(own_windows, tmp_path, [0]), "--epochs", 3)
     assert result.exit_code == 2
     assert "`--epochs` must be left out with a sweep file" in result.stderr
+
+
+Conducted = list[tuple[Sweep, tuple[Run, ...]]]
+
+
+@pytest.fixture
+def conducted(monkeypatch: pytest.MonkeyPatch) -> Conducted:
+    """Return what a command has conducted; the first run of each sweep fails, no other is done."""
+    found: Conducted = []
+
+    def stand_in(sweep: Sweep, runs: tuple[Run, ...], folder: SweepFolder, *_: object) -> None:
+        folder.begin(sweep)
+        folder.fail(runs[0], "it could not be done")
+        found.append((sweep, runs))
+
+    monkeypatch.setattr(conducting, "conduct", stand_in)
+    return found
+
+
+def test_options_that_are_left_out_are_those_of_a_sweep(conducted: Conducted, tmp_path: Path) -> None:
+    result = bench("--regime", "joint", "--out", tmp_path / "out")
+    ((sweep, _),) = conducted
+    assert sweep == make_sweep({"data": ["hapt"], "regimes": [{"name": "joint"}]}, "the test")
+    # No run is done: there is no page. Why each failed lies in a folder.
+    assert "Results: " in result.stdout
+    assert "Page:" not in result.stdout
+    assert "joint, seed 0: it could not be done" in result.stderr
+    assert f"Tracebacks: {tmp_path / 'out' / FAILED}\n" in result.stderr
+    assert result.exit_code == 1
+
+
+def test_data_without_official_test_subjects_are_judged_out_of_fold_and_tested_under_one_split(
+    conducted: Conducted, tmp_path: Path
+) -> None:
+    options = ("--data", "watch", "--regime", "joint", "--out", tmp_path / "out", "--json")
+    refused = bench(*options, "--out-of-fold")
+    assert refused.exit_code == 2
+    assert "--split-seed 0" in refused.stderr
+    result = bench(*options, "--out-of-fold", "--split-seed", 0, "--seeds", 2)
+    facts = json.loads(result.stdout)
+    assert (facts["runs"], facts["finished"], facts["page"]) == (2 * 3, 0, None)
+    bench(*options, "--split-seed", 0)
+    protocols = [sweep.protocol for sweep, _ in conducted]
+    assert [(one.judged_on, one.split_seed) for one in protocols] == [("out_of_fold", 0), ("test", 0)]
+
+
+def test_more_seeds_than_anybody_means_are_refused() -> None:
+    assert bench("--seeds", 1_000_000_000).exit_code == 2
 
 
 def test_an_unknown_regime_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures_bench import save_windows
 
-from mexit_edge.benchmark.run import perform, perturbed, subject_sets
+from mexit_edge.benchmark.run import perform, perturbed, subject_sets, with_fewer
 from mexit_edge.benchmark.sweep import Run, make_sweep
 from mexit_edge.data import HeldOutTest, Split
 from mexit_edge.data import catalogue as catalogue_room
@@ -101,12 +103,14 @@ def test_out_of_fold_without_official_subjects_puts_the_same_ones_away_for_every
 def test_fewer_people_to_train_on_change_nobody_else(people: Windows) -> None:
     (all_of_them,) = runs_of()
     (few,) = runs_of(training_subjects=2)
-    whole, part = subject_sets(all_of_them, people), subject_sets(few, people)
+    whole = subject_sets(all_of_them, people)
+    part = with_fewer(subject_sets(few, people), few)
+    assert with_fewer(whole, all_of_them) is whole
     assert len(part.train.subjects) == 2
     assert set(part.train.subjects) < set(whole.train.subjects)
     assert part.subjects["calibration"] == whole.subjects["calibration"]
     with pytest.raises(InputError, match=r"`training_subjects` must be at most what the split leaves"):
-        subject_sets(runs_of(training_subjects=9)[0], people)
+        with_fewer(whole, runs_of(training_subjects=9)[0])
 
 
 def test_perturbed_windows_are_the_same_for_every_network(people: Windows) -> None:
@@ -144,9 +148,23 @@ def test_epochs_of_equal_cost_cost_the_same_to_the_nearest_epoch(
 def test_a_run_leaves_what_every_exit_says(people: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mexit_edge.benchmark.run.load", lambda name: people)
     # Cross-fitted: the trainings of `test_bench.py` have four sets of subjects.
-    (run,) = runs_of(cross_fit=2, severities=[0, 3], qat_share=0.5)
+    scales = []
+
+    def judged(windows: Windows, normalisation: Normalisation, severity: float, seed: int) -> Windows:
+        scales.append(normalisation.scale)
+        return perturbed(windows, normalisation, severity, seed)
+
+    monkeypatch.setattr("mexit_edge.benchmark.run.perturbed", judged)
+    (run,) = runs_of(cross_fit=2, severities=[0, 3], qat_share=0.5, training_subjects=6)
     record = perform(run)
     assert record.subjects["judged"] == OFFICIAL
+    assert len(record.subjects["training"]) == 6
+    # However few are trained on, the judged windows are perturbed by the scale of all that could have been.
+    others = people.of_subjects(set(people.subjects) - set(OFFICIAL))
+    np.testing.assert_array_equal(scales, [Normalisation.fit(others).scale] * 2)
+    assert {"ai-edge-litert"} | ({"tflite-micro"} if find_spec("tflite_micro") else set()) <= set(
+        record.versions
+    )
     n, exits = len(record.y), len(record.exits)
     assert record.float_logits.shape == (n, exits, 3)
     assert record.int8_logits.shape == (2, n, exits, 3)
@@ -165,11 +183,10 @@ def test_a_run_leaves_what_every_exit_says(people: Windows, monkeypatch: pytest.
 
 
 def test_windows_that_changed_since_the_sweep_began_are_refused(tmp_path: Path) -> None:
-    file = tmp_path / "mine.npz"
-    file.write_bytes(b"before")
+    file = save_windows(tmp_path / "mine.npz")
     (run,) = make_sweep(
         {"data": [str(file)], "regimes": [{"name": "joint"}], "seeds": [0]}, "the test"
     ).runs()
-    file.write_bytes(b"after")
+    save_windows(file, n_subjects=9)
     with pytest.raises(InputError, match="must stay as it was when the sweep began"):
         perform(run)

@@ -26,11 +26,9 @@ def main(folder: str) -> int:
     """Do the run and return the exit code."""
     line = sys.stdin.readline()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    from mexit_edge.benchmark.folder import FAILED as FAILURES
     from mexit_edge.benchmark.folder import SweepFolder, is_full
     from mexit_edge.benchmark.sweep import Run
     from mexit_edge.errors import InputError, RunError
-    from mexit_edge.files import write_bytes
 
     place, run = SweepFolder(Path(folder)), Run.model_validate_json(line)
     try:
@@ -40,10 +38,9 @@ def main(folder: str) -> int:
     except Exception as error:
         if is_full(error):
             return DISK_FULL
-        # Where it happened is for who repairs it: in a file, and not on the page.
-        write_bytes(place.path / FAILURES / f"{run.key}.txt", traceback.format_exc().encode(), overwrite=True)
         known = isinstance(error, InputError | RunError)
-        place.fail(run, str(error) if known else f"{type(error).__name__}: {error}")
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        place.fail(run, reason, traceback.format_exc())
         return FAILED
     return DONE
 

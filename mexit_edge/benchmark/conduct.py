@@ -19,16 +19,21 @@ Notice = Callable[[Run, str | None], None]
 
 
 def conduct(
-    sweep: Sweep, folder: SweepFolder, pool: Pool, notice: Notice = lambda run, failure: None
+    sweep: Sweep,
+    runs: Sequence[Run],
+    folder: SweepFolder,
+    pool: Pool,
+    notice: Notice = lambda run, failure: None,
 ) -> None:
-    """Do every run of a sweep that is not finished.
+    """Do those among runs of a sweep that are not finished.
 
     Call it with the folder locked. A run that fails does not stop the others. When a worker dies, what it and
     its neighbours had begun is begun again, one at a time, so that none is blamed for another's worker; a run
     that has cost two workers has failed (`work`).
 
     Args:
-        sweep: checked.
+        sweep: checked; noted in the folder.
+        runs: of the sweep, all or some.
         folder: where it goes on.
         pool: who does it.
         notice: called from another thread as each run ends, with the reason where it failed. What it raises
@@ -39,7 +44,6 @@ def conduct(
         RunError: the disk is full, or workers or their scheduler are lost time and again.
     """
     folder.begin(sweep)
-    runs = sweep.runs()
     with _Watch(folder, [run for run in runs if folder.is_open(run)], notice):
         in_a_row, before = 0, folder.state(runs)
         while waiting := [run for run in runs if folder.is_open(run)]:
@@ -56,7 +60,7 @@ def conduct(
                     raise RunError(
                         f"The workers of the back end {pool.backend} must stay alive. Received: {error}, "
                         f"{in_a_row} times before any run was begun. Finished runs are whole; start the same "
-                        "sweep again."
+                        f"sweep again with `--out {folder.path}`."
                     ) from error
 
 

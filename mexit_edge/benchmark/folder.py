@@ -27,9 +27,9 @@ RESULTS, TIMES, PAGE, TEST_LOG = "results.csv", "times.csv", "page.html", "test_
 class SweepFolder:
     """The folder of a sweep.
 
-    ``runs/`` holds a record per finished run and ``failed/`` a reason per failed one, ``started/`` a mark per
-    run that somebody works on. Every file is written whole, under a name that depends on nothing but the run:
-    whoever writes it, and however often, it counts once.
+    ``runs/`` holds a record per finished run, ``failed/`` a reason per failed one, with the traceback where
+    there is one, and ``started/`` a mark per run that somebody works on. Every file is written whole, under a
+    name that depends on nothing but the run: whoever writes it, and however often, it counts once.
 
     Args:
         path: of the folder.
@@ -69,15 +69,16 @@ class SweepFolder:
         Raises:
             InputError: it holds a sweep of another version, or files that are none of a sweep.
         """
-        if not self.path.exists() or not any(self.path.iterdir()):
+        if not self.path.exists():
             return
-        if not self.path.joinpath(SWEEP).exists() and {one.name for one in self.path.iterdir()} != {LOCK}:
+        if self.path.joinpath(SWEEP).exists():
+            self.sweep()
+        # A sweep that is killed as it begins leaves its lock, and a note half written under a hidden name.
+        elif any(one.name != LOCK and not one.name.startswith(".") for one in self.path.iterdir()):
             raise InputError(
                 f"`out` must be a new folder, or that of a sweep to go on with. Received: {self.path}, which "
                 f"holds no {SWEEP}. Choose another name."
             )
-        if self.path.joinpath(SWEEP).exists():
-            self.sweep()
 
     def begin(self, sweep: Sweep) -> None:
         """Note the sweep, and forget what failed or was broken off before; call it with the folder locked.
@@ -92,8 +93,8 @@ class SweepFolder:
         write_bytes(self.path / SWEEP, (json.dumps(facts, indent=1) + "\n").encode(), overwrite=True)
         for name in (RUNS, FAILED, STARTED):
             (self.path / name).mkdir(exist_ok=True)
-        for name in (FAILED, STARTED):
-            for file in (self.path / name).glob("*.json"):
+        for pattern in (f"{FAILED}/*.json", f"{FAILED}/*.txt", f"{STARTED}/*.json"):
+            for file in self.path.glob(pattern):
                 file.unlink(missing_ok=True)
 
     def sweep(self) -> Sweep:
@@ -156,8 +157,16 @@ class SweepFolder:
         """Note that nobody works on a run any more."""
         self._mark(run).unlink(missing_ok=True)
 
-    def fail(self, run: Run, reason: str) -> None:
-        """Note that a run failed, and why."""
+    def fail(self, run: Run, reason: str, trace: str | None = None) -> None:
+        """Note that a run failed, and why.
+
+        Args:
+            run: that failed.
+            reason: for who reads the page.
+            trace: for who repairs it, in a file of its own.
+        """
+        if trace is not None:
+            write_bytes(self._failure(run).with_suffix(".txt"), trace.encode(), overwrite=True)
         _write(self._failure(run), {"run": str(run), "key": run.key, "reason": reason})
 
     def failures(self, runs: Sequence[Run]) -> dict[str, str]:
@@ -208,7 +217,7 @@ def full(path: Path) -> RunError:
     """Return the error of a full disk."""
     return RunError(
         f"The disk of {path} must have room for the results. Received: no space left. Finished runs are "
-        "whole; make room and start the same sweep again."
+        f"whole; make room and start the same sweep again with `--out {path}`."
     )
 
 

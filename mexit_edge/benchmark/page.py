@@ -197,10 +197,11 @@ def _key_figures(
     summary: Summary, grouped: Records, failed: Mapping[str, str], sweep: Sweep
 ) -> tuple[KeyFigure, ...]:
     done = [one for regimes in grouped.values() for records in regimes.values() for one in records]
-    asked = len(sweep.runs())
     seeds = {one.run.seed for one in done}
     return (
-        KeyFigure("runs finished", f"{len(done):,}", f"of {asked:,} in the sweep; {len(failed):,} failed"),
+        KeyFigure(
+            "runs finished", f"{len(done):,}", f"of {sweep.n_runs:,} in the sweep; {len(failed):,} failed"
+        ),
         KeyFigure("regimes", str(len(summary.regimes)), f"compared with {summary.reference}"),
         KeyFigure("seeds", str(len(seeds)), "in all; the tables say how many of each regime"),
         _judged_windows(done),

@@ -21,6 +21,8 @@ TIMEOUT_S = 10.0
 # What Ray itself takes for the cluster that was started on this machine.
 RAY_AUTO = "auto"
 POLL_S = 0.2
+# With one job joblib would use no Ray at all.
+LEAST_RAY_CPUS = 2
 
 
 class WorkersLostError(Exception):
@@ -33,7 +35,8 @@ class Pool:
 
     Args:
         backend: ``"local"``, ``"dask"`` or ``"ray"``.
-        workers: runs at once; of a cluster that was given by its address, None for all that it has.
+        workers: runs at once, or as many as a Ray cluster has CPUs; of a cluster that was given by its
+            address, None for all that it has.
         address: of a running Dask scheduler or Ray head; None for a cluster of our own on this machine.
 
     Raises:
@@ -71,7 +74,7 @@ class Pool:
 
         Raises:
             WorkersLostError: a worker died, or the scheduler no longer answers.
-            InputError: what the function raises.
+            InputError: what the function raises, or a Ray cluster is too small for joblib.
             RunError: what the function raises.
         """
         import joblib
@@ -149,14 +152,21 @@ def _ray(pool: Pool, workers: int | None) -> Iterator[Opened]:
     register_ray()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if pool.address is None:
-        # At least the two processes that joblib starts.
-        options |= {"num_cpus": max(2, workers or pool.n_local), "include_dashboard": False}
+        options |= {"num_cpus": max(LEAST_RAY_CPUS, workers or pool.n_local), "include_dashboard": False}
     try:
         ray.init(address=pool.address or "local", **options)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
         raise WorkersLostError(f"the Ray head does not answer: {error}") from error
     try:
-        yield "ray", workers or pool.workers or int(ray.cluster_resources().get("CPU", 1)), _call
+        cpus = int(ray.cluster_resources().get("CPU", 0))
+        if cpus < LEAST_RAY_CPUS:
+            raise InputError(
+                f"`address` must be of a Ray cluster with at least {LEAST_RAY_CPUS} CPUs, one per process of "
+                f"joblib, whatever `--workers` says. Received: {pool.address}, with {cpus}. Add a node, or "
+                f"start the head with `ray start --head --num-cpus {LEAST_RAY_CPUS}`."
+            )
+        # Ray starts no more processes than it has CPUs.
+        yield "ray", min(workers or pool.workers or cpus, cpus), _call
     finally:
         ray.shutdown()
 

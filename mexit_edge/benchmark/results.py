@@ -13,26 +13,29 @@ from mexit_edge.benchmark.folder import PAGE, RESULTS, TIMES, SweepFolder
 from mexit_edge.benchmark.record import RunRecord
 from mexit_edge.benchmark.rows import COLUMNS, TIME_COLUMNS, rows_of, times_of
 from mexit_edge.benchmark.summary import Summary, read_rows, summarise
-from mexit_edge.benchmark.sweep import Sweep
+from mexit_edge.benchmark.sweep import Run, Sweep
 from mexit_edge.files import write_bytes
 
 SUMMARY = "summary.csv"
 
 
-def write_results(folder: SweepFolder, sweep: Sweep) -> Summary | None:
+def write_results(folder: SweepFolder, sweep: Sweep, runs: Sequence[Run]) -> Summary | None:
     """Write everything that follows from the records of a sweep.
 
     Args:
         folder: of the sweep.
-        sweep: whose runs are meant; what else the folder holds is left out.
+        sweep: of the runs.
+        runs: that are meant; what else the folder holds is left out.
 
     Returns:
-        The summary; None where no run is finished.
+        The summary; None where no run is finished, and there is no page then.
     """
-    runs = sweep.runs()
     records = list(folder.records(runs))
     write_tables(folder, records)
     if not records:
+        # An older sweep may have left them.
+        for name in (SUMMARY, PAGE):
+            (folder.path / name).unlink(missing_ok=True)
         return None
     summary = summarise(read_rows(folder.path / RESULTS), sweep.compared_with)
     frame = summary.to_frame()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,10 +69,11 @@ def perform(run: Run) -> RunRecord:
     Raises:
         InputError: the data, subjects or windows do not suffice for it.
     """
-    sets = subject_sets(run, _load(run))
-    judged = sets.test
+    everybody = subject_sets(run, _load(run))
+    sets, judged = with_fewer(everybody, run), everybody.test
     recipe = _recipe(run)
-    normalisation = Normalisation.fit(sets.train)
+    # How many of them a regime trains on must not change what it is judged on.
+    normalisation = Normalisation.fit(everybody.train)
     fitted = _fine_tuned(run, _fit(run, recipe, sets), sets)
     quantized = fitted.model if fitted.fine_tuned is None else fitted.fine_tuned
     bundle = export(quantized, sets.train, name=run.data, seed=run.seed)
@@ -104,12 +107,12 @@ def perform(run: Run) -> RunRecord:
         training_cost=tuple(cost.to_dict() for cost in fitted.costs),
         epochs=fitted.epochs,
         engine=engine,
-        versions={name: version(name) for name in PACKAGES},
+        versions={name: version(name) for name in _packages()},
     )
 
 
 def subject_sets(run: Run, windows: Windows) -> Split | HeldOutTest:
-    """Return the windows to train on, and those to judge on as its ``test``.
+    """Return the windows to train on, of all training subjects, and those to judge on as its ``test``.
 
     Out of fold the test subjects are put away first: nothing of a choice may come from them.
 
@@ -126,11 +129,15 @@ def subject_sets(run: Run, windows: Windows) -> Split | HeldOutTest:
             windows = held_out.train
             test = subject_folds(windows.subjects, protocol.folds, run.seed)[run.fold or 0]
     split = split_by_subject if protocol.cross_fit is None else hold_out_test
-    return _with_fewer(split(windows, test, seed=run.seed), run)
+    return split(windows, test, seed=run.seed)
 
 
-def _with_fewer(sets: Split | HeldOutTest, run: Run) -> Split | HeldOutTest:
-    """Return the sets with as many training subjects as the protocol says."""
+def with_fewer(sets: Split | HeldOutTest, run: Run) -> Split | HeldOutTest:
+    """Return the sets of `subject_sets` with as many training subjects as the protocol says.
+
+    Raises:
+        InputError: there are not as many.
+    """
     wanted, there = run.protocol.training_subjects, sets.train.subjects
     if wanted is None:
         return sets
@@ -143,12 +150,34 @@ def _with_fewer(sets: Split | HeldOutTest, run: Run) -> Split | HeldOutTest:
     return replace(sets, train=sets.train.of_subjects(drawn.tolist()))
 
 
+def check_sets(runs: Sequence[Run]) -> None:
+    """Refuse windows whose subjects do not suffice for runs on them.
+
+    Args:
+        runs: on one file of windows.
+
+    Raises:
+        InputError: the file is none of windows, or some run has too few subjects, or too few of a class.
+    """
+    windows = _load(runs[0])
+    # What else differs between runs decides about no subject.
+    for run in {(one.seed, one.fold, one.protocol.training_subjects): one for one in runs}.values():
+        try:
+            sets = with_fewer(subject_sets(run, windows), run)
+            if run.protocol.cross_fit is not None:
+                subject_folds(sets.train.subjects, run.protocol.cross_fit, run.seed)
+        except InputError as error:
+            raise InputError(
+                f"`data` must suffice for every run. Received: {run.windows_file}, seed {run.seed}: {error}"
+            ) from error
+
+
 def perturbed(windows: Windows, normalisation: Normalisation, severity: float, seed: int) -> Windows:
     """Return windows perturbed at a severity; the same for every network that is judged on them.
 
     Args:
         windows: of a sensor with rigid bodies.
-        normalisation: of the training windows, whose scale the jitter is relative to.
+        normalisation: of the windows of all training subjects, whose scale the jitter is relative to.
         severity: from 0, the windows as they are, to 5.
         seed: of the draw.
     """
@@ -276,6 +305,10 @@ def _calibrated(
         cost=costs,
     )
     return bundle, found.windows.y, in_steps(bundle.manifest, found.logits)
+
+
+def _packages() -> tuple[str, ...]:
+    return PACKAGES if find_spec("tflite_micro") is None else (*PACKAGES, "tflite-micro")
 
 
 def _known(value: T | None, rule: str) -> T:

@@ -84,7 +84,7 @@ class RegimeChoice(Spec):
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
     label: Label | None = None
-    seeds: tuple[Seed, ...] | None = None
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None
     epochs: Count | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
 
@@ -112,7 +112,8 @@ class Protocol(Spec):
             these subjects are put away, and the others are judged fold by fold, each by a network that never
             saw them. Choices are made out of fold; the test says what they are worth.
         split_seed: of the draw of test subjects; None for the run's own seed. Out of fold, data without
-            official test subjects need it: else what one seed puts away, another would judge.
+            official test subjects need it, and the sweep that tests needs the same: else people are tested on
+            whose folds the choice was made.
         training_subjects: so many of the training subjects are trained on, drawn by the seed: how it would be
             with fewer people; None for all.
         folds: of ``"out_of_fold"``.
@@ -249,22 +250,27 @@ class Sweep(Spec):
     @model_validator(mode="after")
     def _told_apart(self) -> Sweep:
         seeds = [self.seeds, *(regime.seeds for regime in self.regimes if regime.seeds is not None)]
-        named: list[tuple[str, list[str]]] = [
-            ("data", [data_name(one) for one in self.data]),
-            ("backbones", [one.shown for one in self.backbones]),
-            ("regimes", [one.shown for one in self.regimes]),
-            *(("seeds", list(map(str, some))) for some in seeds),
+        named: list[tuple[str, list[str], str]] = [
+            ("data", [data_name(one) for one in self.data], "leave one out, or rename a file"),
+            ("backbones", [one.shown for one in self.backbones], "give one a `label`"),
+            ("regimes", [one.shown for one in self.regimes], "give one a `label`"),
+            *(("seeds", list(map(str, some)), "leave one out") for some in seeds),
         ]
-        for what, names in named:
+        for what, names, way_out in named:
             twice = [name for name, count in Counter(names).items() if count > 1]
             if twice:
-                raise ValueError(f"{what} must differ, {twice[0]!r} stands twice; give one a `label`")
+                raise ValueError(f"{what} must differ, {twice[0]!r} stands twice; {way_out}")
         return self
 
     @model_validator(mode="after")
     def _settings_fit(self) -> Sweep:
         for one in self.regimes:
-            self.protocol_of(one)
+            try:
+                self.protocol_of(one)
+            except ValidationError as error:
+                raise ValueError(
+                    f"the regime {one.shown!r} with its settings, {_violation(error, 'the protocol')}"
+                ) from error
         return self
 
     def protocol_of(self, training: RegimeChoice) -> Protocol:
@@ -278,16 +284,21 @@ class Sweep(Spec):
         shown = [one.shown for one in self.regimes]
         return self.reference or (JOINT if JOINT in shown else shown[0])
 
+    @property
+    def n_runs(self) -> int:
+        """How many there are; no file is read for it."""
+        folds = self.protocol.folds if self.protocol.judged_on == OUT_OF_FOLD else 1
+        trainings = sum(len(self._seeds(one)) for one in self.regimes)
+        return len(self.data) * len(self.backbones) * trainings * folds
+
     def runs(self) -> tuple[Run, ...]:
         """Return every run, seed by seed, so that an unfinished sweep can be compared already.
 
         Raises:
             InputError: a file of windows cannot be read, or there are more than 100,000.
         """
-        folds = self.protocol.folds if self.protocol.judged_on == OUT_OF_FOLD else 1
-        n = len(self.data) * len(self.backbones) * sum(len(self._seeds(one)) for one in self.regimes) * folds
-        if n > MAX_RUNS:
-            raise InputError(f"`sweep` must have at most {MAX_RUNS:,} runs. Received: {n:,}.")
+        if self.n_runs > MAX_RUNS:
+            raise InputError(f"`sweep` must have at most {MAX_RUNS:,} runs. Received: {self.n_runs:,}.")
         files = {one: _file_facts(one) for one in self.data}
         found = []
         for seed in sorted({seed for one in self.regimes for seed in self._seeds(one)}):
@@ -349,31 +360,31 @@ def make_sweep(facts: dict[str, Any], source: str) -> Sweep:
     except ValidationError as error:
         raise InputError(
             f"`sweep` must hold data, regimes and settings as the documentation of `mexit bench` says. "
-            f"Received: {source}, {first_violation(error, 'the sweep', Sweep)}."
+            f"Received: {source}, {_violation(error, 'the sweep', Sweep)}."
         ) from error
     check_sweep(sweep)
     return sweep
 
 
 def check_sweep(sweep: Sweep) -> None:
-    """Refuse names and options that nobody knows, before anything runs; loads TensorFlow.
+    """Refuse what cannot run, before anything does; loads TensorFlow.
 
     Raises:
-        InputError: a data set, backbone, preset, regime, option, engine or reference is unknown, or test
-            subjects would be judged out of fold.
+        InputError: a data set, backbone, preset, regime, option, engine or reference is unknown, a file of
+            windows is none or does not suffice for a run, or test subjects would be judged out of fold.
     """
+    from mexit_edge.benchmark.run import check_sets
     from mexit_edge.models.build import check_backbone
     from mexit_edge.regimes import make_regime
 
     for one in sweep.data:
         official = None if one.endswith(OWN_WINDOWS) else dataset(one).official_test_subjects
-        several = {seed for regime in sweep.regimes for seed in regime.seeds or sweep.seeds}
         protocol = sweep.protocol
-        is_drawn = protocol.judged_on == OUT_OF_FOLD and not official and protocol.split_seed is None
-        if is_drawn and len(several) > 1:
+        if protocol.judged_on == OUT_OF_FOLD and not official and protocol.split_seed is None:
             raise InputError(
-                f"`split_seed` must be given to judge {data_name(one)} out of fold with several seeds. "
-                "Received: none, so that every seed would put other test subjects away."
+                f"`split_seed` must be given to judge {data_name(one)} out of fold: it has no official test "
+                "subjects. Received: none, so that another seed would test on whom this one judges. Take "
+                "`split_seed = 0` (`--split-seed 0`), here and in the sweep that tests."
             )
     for network in sweep.backbones:
         check_backbone(network.name, network.preset, network.options)
@@ -385,6 +396,14 @@ def check_sweep(sweep: Sweep) -> None:
     engine = sweep.protocol.engine
     if engine is not None and engine not in ENGINES:
         raise unknown_name("engine", engine, ENGINES)
+    for one in sweep.data:
+        if one.endswith(OWN_WINDOWS):
+            check_sets(sweep.model_copy(update={"data": (one,)}).runs())
+
+
+def _violation(error: ValidationError, whole: str, schema: type[Spec] | None = None) -> str:
+    """Return what `first_violation` says, without what pydantic puts before a sentence of ours."""
+    return first_violation(error, whole, schema).replace("Value error, ", "")
 
 
 def _beside(folder: Path, entry: Any) -> Any:

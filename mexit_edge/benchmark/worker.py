@@ -49,7 +49,8 @@ def _begin(place: SweepFolder, run: Run, facts: str) -> None:
     code, words = 0, ""
     for _ in range(TRIES):
         code, words = _in_child(place.path, facts)
-        if code in (child.DONE, child.FAILED):
+        # However it ended: it may have been killed after it saved its record.
+        if not place.is_open(run):
             break
         if code == child.DISK_FULL:
             raise full(place.path)

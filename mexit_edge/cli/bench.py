@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mexit_edge.cli.option_words import with_option_names
-from mexit_edge.cli.settings import RUNS, refuse_file_name
+from mexit_edge.cli.settings import RUNS, RunSettings, refuse_file_name
 from mexit_edge.cli.tables import console, print_json
 from mexit_edge.cli.training import require_modules
 from mexit_edge.errors import InputError
@@ -66,10 +66,14 @@ def bench_and_print(request: BenchRequest, *, as_json: bool) -> None:
     else:
         if table is not None:
             screen.print(table)
-        screen.print(f"Results: {facts['results']}\nPage:    {facts['page']}", markup=False, soft_wrap=True)
+        page = "" if facts["page"] is None else f"\nPage:    {facts['page']}"
+        screen.print(f"Results: {facts['results']}{page}", markup=False, soft_wrap=True)
     for name, reason in facts["failed"].items():
         typer.echo(f"Failed: {name}: {reason}", err=True)
     if facts["failed"]:
+        from mexit_edge.benchmark.folder import FAILED
+
+        typer.echo(f"Tracebacks: {Path(facts['folder']) / FAILED}", err=True)
         raise typer.Exit(1)
 
 
@@ -103,10 +107,10 @@ def _bench(request: BenchRequest, screen: Console) -> tuple[dict[str, Any], Tabl
                             log.add([folder.record_file(run)])
                         lines.ended(run, failure)
 
-                    conduct(sweep, folder, pool, ended)
+                    conduct(sweep, runs, folder, pool, ended)
             finally:
                 # Also of what is finished when the rest is broken off.
-                summary = write_results(folder, sweep)
+                summary = write_results(folder, sweep, runs)
     except KeyboardInterrupt:
         typer.echo(f"Go on with the same command and --out {folder.path}", err=True)
         raise
@@ -117,7 +121,7 @@ def _bench(request: BenchRequest, screen: Console) -> tuple[dict[str, Any], Tabl
     facts = {
         "folder": str(folder.path),
         "results": str(folder.path / RESULTS),
-        "page": str(folder.path / PAGE),
+        "page": None if summary is None else str(folder.path / PAGE),
         "runs": len(runs),
         "finished": sum(folder.is_finished(run) for run in runs),
         "failed": folder.failures(runs),
@@ -140,18 +144,20 @@ def _sweep(request: BenchRequest) -> Any:
 
     options = request.options
     protocol: dict[str, Any] = dict(QUICK) if "quick" in options else {}
-    if "epochs" in options:
-        protocol["epochs"] = options["epochs"]
-    protocol["equal_cost"] = "equal-cost" in options
-    protocol["judged_on"] = "out_of_fold" if "out-of-fold" in options else "test"
-    regimes = options.get("regime", list(REGIMES))
-    facts = {
-        "data": options.get("data", ["hapt"]),
-        "backbones": [_backbone(one) for one in options.get("backbone", ["cnn"])],
-        "regimes": [{"name": one} for one in regimes],
-        "seeds": list(range(options.get("seeds", 3))),
+    for name in ("epochs", "equal-cost", "split-seed"):
+        if name in options:
+            protocol[name.replace("-", "_")] = options[name]
+    if "out-of-fold" in options:
+        protocol["judged_on"] = "out_of_fold"
+    facts: dict[str, Any] = {
+        "data": options.get("data", [RunSettings().data]),
+        "regimes": [{"name": one} for one in options.get("regime", REGIMES)],
         "protocol": protocol,
     }
+    if "backbone" in options:
+        facts["backbones"] = [_backbone(one) for one in options["backbone"]]
+    if "seeds" in options:
+        facts["seeds"] = list(range(options["seeds"]))
     return make_sweep(facts, "the options")
 
 

@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 
 from mexit_edge.cli.options import DEFAULTS, KNOWN, AsJson
+from mexit_edge.cli.settings import MAX_SEED
 
 SWEEP = "Sweep (without a file)"
 WHERE = "Where it runs"
+# Nobody runs as many; a slip of the keyboard is refused before it is counted out.
+MOST_SEEDS = 1000
 
 
 def bench(
@@ -46,7 +49,8 @@ def bench(
         ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Seeds 0, 1, ... (default: 3).", rich_help_panel=SWEEP)
+        int | None,
+        typer.Option(min=1, max=MOST_SEEDS, help="Seeds 0, 1, ... (default: 3).", rich_help_panel=SWEEP),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Over all phases (default: 30).", rich_help_panel=SWEEP)
@@ -67,6 +71,16 @@ def bench(
             rich_help_panel=SWEEP,
         ),
     ] = False,
+    split_seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=MAX_SEED,
+            help="Draws test subjects where the data names none: the same out of fold and for the test "
+            "(default: the seed of the run).",
+            rich_help_panel=SWEEP,
+        ),
+    ] = None,
     quick: Annotated[
         bool,
         typer.Option("--quick", help="A few epochs on a few windows: to try it out.", rich_help_panel=SWEEP),
@@ -104,13 +118,14 @@ def bench(
         "regime": regime,
         "seeds": seeds,
         "epochs": epochs,
-        "equal-cost": equal_cost,
-        "out-of-fold": out_of_fold,
-        "quick": quick,
+        "equal-cost": equal_cost or None,
+        "out-of-fold": out_of_fold or None,
+        "split-seed": split_seed,
+        "quick": quick or None,
     }
     request = BenchRequest(
         sweep=sweep,
-        options={name: value for name, value in given.items() if value},
+        options={name: value for name, value in given.items() if value is not None},
         out=out,
         backend=backend,
         workers=workers,
