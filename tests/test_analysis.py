@@ -33,6 +33,7 @@ from mexit_edge.analysis.probes import entropy
 from mexit_edge.analysis.rank import effective_rank_of, rank_of, singular_values
 from mexit_edge.analysis.weight_space import structure_of
 from mexit_edge.analysis.window_information import Pairs, principal
+from mexit_edge.compress.fake_quant import FakeQuant
 from mexit_edge.errors import InputError
 from mexit_edge.models import build
 from mexit_edge.regimes import Joint, Mixed, MultiExitModel
@@ -179,6 +180,18 @@ def test_gradients_leave_the_network_as_it_is() -> None:
     )
 
 
+def test_what_is_frozen_counts_as_if_it_learned() -> None:
+    network, windows = normalised_network(), random_windows()
+    free = gradient_dominance(network, windows, batch_size=2)
+    # One by one: the model itself still says that it learns.
+    for layer in network.layers:
+        layer.trainable = False
+    frozen = gradient_dominance(network, windows, batch_size=2)
+    assert frozen.groups == free.groups == ("block_01", "head_01", "head_02")
+    np.testing.assert_array_equal(frozen.share, free.share)
+    assert not network.trainable_variables
+
+
 # --- Connectivity -------------------------------------------------------------------------------------------
 
 
@@ -266,6 +279,42 @@ def test_statistics_of_batch_normalisation_are_taken_anew_from_the_training_wind
     assert found.n_statistics == 90
 
 
+def test_a_point_where_the_loss_overflows_leaves_the_others_alone() -> None:
+    far, near, windows = normalised_network(), normalised_network(), random_windows()
+    far.get_layer("shared").kernel.assign(np.full((6, 4), 3e38))
+    found = mode_connectivity([far, near], windows, n_points=3)
+    (alone,) = mode_connectivity([near, near], windows, n_points=3).lines
+    (line,) = found.lines
+    assert np.isnan(line.loss[:2]).all()
+    np.testing.assert_array_equal(line.loss[2], alone.loss[2])
+    # JSON knows no NaN.
+    nats = [row["loss_nats"] for row in found.rows()]
+    assert nats == [None] * 6 + [pytest.approx(one) for one in (*line.loss[2], line.total[2])] + [None] * 3
+    rows = loss_landscape(linear_network(), windows, n_points=3, reach=1e30).rows()
+    assert {row["loss_nats"] is None for row in rows if row["first"] and row["second"]} == {True}
+
+
+def ranged_network(n_batches: float = 0, seed: int = 0) -> Any:
+    keras.utils.set_random_seed(seed)
+    window = keras.Input(SHAPE, name="window")
+    features = FakeQuant(low=-1, high=1, name="range")(kl.Dense(4, name="shared")(kl.Flatten()(window)))
+    network = keras.Model(window, {"exit_01": kl.Dense(N_CLASSES, name="exit_01")(features)})
+    network.get_layer("range").n_batches.assign(n_batches)
+    return network
+
+
+def test_the_way_is_that_of_the_weights_that_learn() -> None:
+    ends, windows = [ranged_network(500, seed) for seed in (1, 2)], random_windows()
+    ends[0].get_layer("shared").trainable = False
+    (line,) = mode_connectivity(ends, windows, n_points=3).lines
+    kernels = [[np.asarray(end.get_layer(name).kernel) for name in ("shared", "exit_01")] for end in ends]
+    squares = sum(((one - other) ** 2).sum() for one, other in zip(*kernels, strict=True))
+    assert line.distance == pytest.approx(squares**0.5)
+    # Between other ranges there is nothing halfway: 500 batches are no distance.
+    with pytest.raises(InputError, match=r"number 2 differs from number 1 in range/n_batches"):
+        mode_connectivity([ranged_network(), ranged_network(500)], windows)
+
+
 def test_the_plane_goes_through_three_networks() -> None:
     ends, windows = [linear_network(seed=seed) for seed in (1, 2, 3)], random_windows()
     found = mode_connectivity(ends, windows, names=["p", "q", "r"], n_points=3, n_plane_points=3)
@@ -291,6 +340,19 @@ def test_the_plane_goes_through_three_networks() -> None:
 def test_structure_does_not_depend_on_names() -> None:
     assert structure_of(two_heads_residual_network()) == structure_of(two_heads_residual_network())
     assert structure_of(linear_network()) != structure_of(linear_network(shared=5))
+    # An option may be spelled like some layer's name, and layers are told apart in a nested model too.
+    assert structure_of(named_network("elu")) == structure_of(named_network("other"))
+    assert structure_of(named_network("elu")) != structure_of(named_network("elu", activation="relu"))
+    assert structure_of(named_network("elu")) != structure_of(named_network("elu", crossed=True))
+
+
+def named_network(name: str, *, activation: str = "elu", crossed: bool = False) -> Any:
+    inside = keras.Input(SHAPE)
+    one, other = kl.Dense(2, activation=activation, name=name)(inside), kl.Dense(2)(inside)
+    nested = keras.Model(inside, kl.Subtract()([other, one] if crossed else [one, other]))
+    window = keras.Input(SHAPE, name="window")
+    features = kl.Flatten()(nested(window))
+    return keras.Model(window, {"exit_01": kl.Dense(N_CLASSES, name="exit_01")(features)})
 
 
 # --- Landscape ----------------------------------------------------------------------------------------------
@@ -483,6 +545,10 @@ def test_information_of_the_window_is_that_of_the_noise_put_on() -> None:
         assert beside.known == pytest.approx(0.5 * np.log(1 + 4), rel=1e-6)
         assert beside.error == pytest.approx(beside.found.mean - beside.known)
         assert abs(estimate.mean - beside.known) <= abs(beside.error) + 3 * estimate.deviation
+    # What is known of the channel was not drawn.
+    (known, _) = (row for row in found.rows() if row["estimate"] == "Gaussian channel, known")
+    assert known["nats"] == found.channel[0].known
+    assert known["sd_over_draws"] is known["error_nats"] is None
     # Nobody can be drawn from one subject.
     assert all(bound.interval is None for bound in found.linear)
 
@@ -538,6 +604,8 @@ def unlabelled() -> Windows:
         (lambda one, w: numerical_rank(one, w, n_windows=0), "`n_windows` must be .* at least 1"),
         (lambda one, w: numerical_rank(one, w, max_features=0.5), "`max_features` must be a whole"),
         (lambda one, w: information_flow(one, w, w), "`held_out` must hold windows of other subjects"),
+        (lambda one, w: information_flow(one, w.take([0, 4, 8]), w.take([1])), "`windows` must hold more"),
+        (lambda one, w: information_flow(one, w.take([0] * 5), w.take([1])), "`windows` must hold two cl"),
         (lambda one, w: information_flow(one, w, w, noise=0), "`noise` must be positive"),
         (lambda one, w: information_flow(one, w, w, components=17), "`components` must be at most 16"),
         (lambda one, w: ksg(np.zeros((4, 1)), np.zeros((4, 1))), "`neighbours` must be below"),

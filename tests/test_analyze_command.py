@@ -29,10 +29,14 @@ pytest.importorskip("jinja2", reason="jinja2 is not installed (the [report] extr
 
 import keras
 
+from mexit_edge import analysis
 from mexit_edge.analysis import loss_landscape
+from mexit_edge.cli import analyze
+from mexit_edge.cli.analyze_request import refuse_other_subjects
 from mexit_edge.cli.app import app
 from mexit_edge.regimes import Joint, MultiExitModel
 from mexit_edge.report import theme
+from mexit_edge.report.analysis_sections import Analyses
 from mexit_edge.signals import Normalisation
 
 pytestmark = pytest.mark.train
@@ -137,10 +141,12 @@ def test_checkpoints_are_analyzed_written_and_printed(here: Path) -> None:
 
 
 @pytest.mark.usefixtures("unpainted")
-def test_one_network_without_a_regime_goes_to_a_new_folder(here: Path) -> None:
+def test_one_network_without_a_regime_goes_to_a_new_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flatten_network().save("mine.keras")
     np.savez("own.npz", x=OWN.x, y=OWN.y, subject=OWN.subject)
-    what = ("--what", "rank,gradients")
+    what = ("--what", "rank, gradients")
     result = mexit("mine.keras", "--windows", "own.npz", *what)
     assert result.exit_code == 0, result.output
     folder = Path("runs", "analysis-mine")
@@ -149,9 +155,18 @@ def test_one_network_without_a_regime_goes_to_a_new_folder(here: Path) -> None:
     assert "connectivity" not in result.stdout
     assert sorted(path.name for path in folder.iterdir()) == ["gradients.csv", "page.html", "rank.csv"]
     before = (folder / "rank.csv").read_bytes()
-    again = mexit("mine.keras", "--windows", "own.npz", *what, "--json")
-    assert json.loads(again.stdout)["folder"] == "runs/analysis-mine-2"
-    assert (Path("runs", "analysis-mine-2") / "rank.csv").read_bytes() == before
+    rank = analysis.numerical_rank
+
+    def overtaken(*arguments: Any, **options: Any) -> Any:
+        Path("runs", "analysis-mine-2").mkdir()
+        return rank(*arguments, **options)
+
+    # Another analysis may end first: the name is one that is free when this one does.
+    with monkeypatch.context() as patch:
+        patch.setattr(analysis, "numerical_rank", overtaken)
+        again = mexit("mine.keras", "--windows", "own.npz", *what, "--json")
+    assert json.loads(again.stdout)["folder"] == "runs/analysis-mine-3"
+    assert (Path("runs", "analysis-mine-3") / "rank.csv").read_bytes() == before
     refused = mexit("mine.keras", "--windows", "own.npz", *what, "--out", folder)
     assert (refused.exit_code, "exists already" in refused.stderr) == (2, True)
     over = mexit("mine.keras", "--windows", "own.npz", "--what", "rank", "--out", folder, "--overwrite")
@@ -183,6 +198,42 @@ def test_windows_of_one_subject_are_not_probed_and_exit_weights_apply(here: Path
 
 
 @pytest.mark.usefixtures("unpainted")
+def test_what_cannot_be_done_is_said_before_any_analysis(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+
+    def nothing(request: Any, loaded: Any, wanted: Any, progress: Any) -> Analyses:
+        done.append(wanted)
+        return Analyses(request.names)
+
+    monkeypatch.setattr(analyze, "_analyze", nothing)
+    save("a.keras", flatten_network())
+    diverged = flatten_network()
+    diverged.set_weights([np.full(one.shape, np.nan) for one in diverged.get_weights()])
+    save("nan.keras", diverged)
+    np.savez("one.npz", x=OWN.x, y=np.zeros_like(OWN.y), subject=OWN.subject)
+    three = ["a.keras"] * 3
+    result = mexit(*three, "--windows", "one.npz", "--json")
+    assert result.exit_code == 0, result.output
+    assert done == [["gradients", "landscape", "rank"]]
+    connectivity, information = json.loads(result.stdout)["left_out"]
+    assert connectivity.startswith("No connectivity: `NETWORK.keras` must span a plane. Received: ")
+    assert information.startswith("No information: `--windows` must hold two classes at least. Received: ")
+    for arguments, said in (
+        (["--what", "rank,connectivity"], "Or leave connectivity out of `--what`."),
+        (["--what", "rank,information"], "`--windows` must hold two classes"),
+        (["nan.keras"], "`NETWORK.keras` must have finite weights"),
+    ):
+        refused = mexit(*three, "--windows", "one.npz", *arguments)
+        assert (refused.exit_code, said in " ".join(refused.stderr.split())) == (2, True)
+    assert len(done) == 1
+
+
+def test_a_network_without_a_regime_stands_beside_one_that_knows_no_subjects() -> None:
+    network = flatten_network()
+    refuse_other_subjects(("one", "other"), (network, MultiExitModel(network)))
+
+
+@pytest.mark.usefixtures("unpainted")
 def test_subjects_of_a_file_judge_in_place_of_validation_subjects(here: Path) -> None:
     flatten_network().save("mine.keras")
     np.savez("own.npz", x=OWN.x, y=OWN.y, subject=OWN.subject)
@@ -207,6 +258,7 @@ def test_subjects_of_a_file_judge_in_place_of_validation_subjects(here: Path) ->
         (["a.keras", "--out", "old", "--overwrite"], "`--out` must be a new folder.*old with rank.csv"),
         (["a.keras", "--out", "file", "--overwrite"], "`--out` must"),
         (["single.keras"], "`NETWORK.keras` must be a functional Keras model with a dict of outputs"),
+        (["two.keras"], "`NETWORK.keras` must have one input, the window. Received: 2"),
         (["none.keras"], "`NETWORK.keras` must be a .keras file.*no such file"),
         (["a.keras", "--windows", "short.npz", "--what", "rank"], "`x` of `--windows` must be real numbers"),
         (["a.keras", "--out", "a.keras"], "`--out` must name a folder"),
@@ -234,6 +286,10 @@ def test_bad_input_is_refused_and_nothing_written(here: Path, arguments: list[st
             Path(name).write_text("of somebody")
         elif name == "single.keras":
             user_model().save(name)
+        elif name == "two.keras":
+            windows = [keras.Input((4,), name=one) for one in ("left", "right")]
+            joined = keras.layers.Concatenate()(windows)
+            keras.Model(windows, {"exit_01": keras.layers.Dense(2, name="exit_01")(joined)}).save(name)
         elif name == "short.npz":
             np.savez(name, x=OWN.x[:, :5], y=OWN.y)
     before = {path: path.is_file() and path.read_bytes() for path in here.rglob("*")}

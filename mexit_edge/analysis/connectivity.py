@@ -11,8 +11,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from mexit_edge.analysis.inputs import network_of, require_finite, require_whole, sampled, shown
-from mexit_edge.analysis.weight_space import Weights, WeightSpace, refuse_unlike
+from mexit_edge.analysis.inputs import network_of, or_none, require_finite, require_whole, sampled, shown
+from mexit_edge.analysis.weight_space import Weights, WeightSpace, refuse_unlike, weights_of
 from mexit_edge.errors import InputError
 from mexit_edge.signals import Windows
 
@@ -32,7 +32,7 @@ class Line:
         a: (points,) from 0 to 1.
         loss: (points, E) mean cross-entropy per exit, in nats.
         accuracy: (points, E).
-        distance: ||w_2 - w_1||, without the statistics of batch normalisation.
+        distance: ||w_2 - w_1|| of the weights that learn, frozen or not.
     """
 
     ends: tuple[str, str]
@@ -119,30 +119,34 @@ class Connectivity:
                     "u": None,
                     "v": None,
                 }
-                rows += self._at(where, line.loss[place], line.accuracy[place])
+                rows += _rows(where, self.exits, line.loss[place], line.accuracy[place])
         if self.plane is not None:
             for row, column in np.ndindex(self.plane.total.shape):
                 where = {"what": "plane", "from": None, "to": None, "a": None}
                 where |= {"u": float(self.plane.u[column]), "v": float(self.plane.v[row])}
-                rows += self._at(where, self.plane.loss[row, column], self.plane.accuracy[row, column])
+                rows += _rows(
+                    where, self.exits, self.plane.loss[row, column], self.plane.accuracy[row, column]
+                )
         for line in self.lines:
             where = {"what": "barrier", "from": line.ends[0], "to": line.ends[1]}
             where |= {"a": None, "u": None, "v": None}
             barriers = (*line.exit_barriers.tolist(), line.barrier)
             rows += [
-                {**where, "exit": exit_, "loss_nats": barrier, "accuracy": None}
+                {**where, "exit": exit_, "loss_nats": or_none(barrier), "accuracy": None}
                 for exit_, barrier in zip((*self.exits, "mean"), barriers, strict=True)
             ]
         return rows
 
-    def _at(
-        self, where: dict[str, Any], loss: NDArray[np.float64], accuracy: NDArray[np.float64]
-    ) -> list[dict[str, Any]]:
-        values = [*zip(self.exits, loss, accuracy, strict=True), ("mean", loss.mean(), accuracy.mean())]
-        return [
-            {**where, "exit": exit_, "loss_nats": float(nats), "accuracy": float(share)}
-            for exit_, nats, share in values
-        ]
+
+def _rows(
+    where: dict[str, Any], exits: tuple[str, ...], loss: NDArray[np.float64], accuracy: NDArray[np.float64]
+) -> list[dict[str, Any]]:
+    """Return the rows of one point."""
+    values = [*zip(exits, loss, accuracy, strict=True), ("mean", loss.mean(), accuracy.mean())]
+    return [
+        {**where, "exit": exit_, "loss_nats": or_none(nats), "accuracy": float(share)}
+        for exit_, nats, share in values
+    ]
 
 
 def mode_connectivity(
@@ -173,8 +177,7 @@ def mode_connectivity(
         seed: of the draw.
 
     Raises:
-        InputError: one network or more than three, networks of different structure or normalisation or with
-            weights that are not finite, three on one line, or windows that do not fit.
+        InputError: the networks cannot be connected (see `connectable`), or windows do not fit.
 
     Reference:
         Barrier: Frankle et al., "Linear Mode Connectivity and the Lottery Ticket Hypothesis",
@@ -183,13 +186,17 @@ def mode_connectivity(
     """
     require_whole("n_points", n_points, 3)
     require_whole("n_plane_points", n_plane_points, 3)
-    names = _checked_names(models, names)
+    ends = connectable(models)
+    names = [str(number + 1) for number in range(len(models))] if names is None else list(names)
+    if len(names) != len(models):
+        raise InputError(
+            f"`names` needs one per network ({len(models)}). Received: {names}. Or leave it out."
+        )
     given = shown(models[0], sampled(windows, n_windows, seed))
     of_norms = given
     if statistics is not None:
         of_norms = shown(models[0], sampled(statistics, n_windows, seed), "statistics")
     space = WeightSpace(given, of_norms.x)
-    ends = [space.weights_of(network_of(model)) for model in models]
     plane = None if len(ends) == 2 else _plane(space, ends, names, n_plane_points)
     pairs = combinations(range(len(ends)), 2)
     return Connectivity(
@@ -201,22 +208,25 @@ def mode_connectivity(
     )
 
 
-def _checked_names(models: Sequence[keras.Model], names: Sequence[str] | None) -> list[str]:
-    """Return a name per network, after checking that these can be connected."""
+def connectable(models: Sequence[keras.Model]) -> list[Weights]:
+    """Return the weights that learn of networks that a line or a plane goes through.
+
+    Raises:
+        InputError: one network or more than three, of different structure or normalisation, with weights that
+            are not finite, with others than learn that differ (see `weights_of`), or three on one line.
+    """
     if len(models) not in (2, 3):
         raise InputError(
             f"`models` must be two networks, for a line, or three, for a plane. Received: {len(models)}. "
             "Leave some out, or look at one with `loss_landscape`."
         )
-    names = [str(number + 1) for number in range(len(models))] if names is None else list(names)
-    if len(names) != len(models):
-        raise InputError(
-            f"`names` needs one per network ({len(models)}). Received: {names}. Or leave it out."
-        )
     refuse_unlike(models)
     for model in models:
         require_finite(network_of(model), "models")
-    return names
+    ends = weights_of(models)
+    if len(ends) == 3:
+        _axes(ends)
+    return ends
 
 
 def _line(
@@ -225,7 +235,11 @@ def _line(
     start, end = ends[pair[0]], ends[pair[1]]
     way = [there - here for here, there in zip(start, end, strict=True)]
     a = np.linspace(0, 1, n_points)
-    found = [space.at([here + share * step for here, step in zip(start, way, strict=True)]) for share in a]
+    # Not as steps from the start: rounding of much larger weights there would not lead to the end.
+    found = [
+        space.at([(1 - share) * here + share * there for here, there in zip(start, end, strict=True)])
+        for share in a
+    ]
     return Line(
         ends=(names[pair[0]], names[pair[1]]),
         a=a,
@@ -235,8 +249,14 @@ def _line(
     )
 
 
-def _plane(space: WeightSpace, ends: list[Weights], names: list[str], n_points: int) -> Plane:
-    """Return the grid in coordinates of Gram and Schmidt: w_1 at the origin, w_2 on the first axis."""
+def _axes(ends: list[Weights]) -> tuple[Weights, Weights, NDArray[np.float64]]:
+    """Return both axes of the plane, by Gram and Schmidt, and the places (3, 2) of the networks in it.
+
+    w_1 is the origin, w_2 on the first axis.
+
+    Raises:
+        InputError: the networks span no plane.
+    """
     one, two, three = ends
     along = [there - here for here, there in zip(one, two, strict=True)]
     across = [there - here for here, there in zip(one, three, strict=True)]
@@ -252,7 +272,11 @@ def _plane(space: WeightSpace, ends: list[Weights], names: list[str], n_points: 
             "Give two of them alone."
         )
     second = [part / height for part in rest]
-    places = np.asarray([[0.0, 0.0], [reach, 0.0], [foot, height]])
+    return first, second, np.asarray([[0.0, 0.0], [reach, 0.0], [foot, height]])
+
+
+def _plane(space: WeightSpace, ends: list[Weights], names: list[str], n_points: int) -> Plane:
+    first, second, places = _axes(ends)
     low, high = places.min(axis=0), places.max(axis=0)
     margin = _MARGIN * (high - low)
     u, v = (np.linspace(low[k] - margin[k], high[k] + margin[k], n_points) for k in (0, 1))
@@ -260,7 +284,7 @@ def _plane(space: WeightSpace, ends: list[Weights], names: list[str], n_points: 
     loss, accuracy = np.empty(shape), np.empty(shape)
     for row, column in np.ndindex(shape[:2]):
         loss[row, column], accuracy[row, column] = space.at(
-            [w + u[column] * x + v[row] * y for w, x, y in zip(one, first, second, strict=True)]
+            [w + u[column] * x + v[row] * y for w, x, y in zip(ends[0], first, second, strict=True)]
         )
     return Plane((names[0], names[1], names[2]), u, v, loss, accuracy, places)
 

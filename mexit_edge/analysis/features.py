@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -85,23 +84,20 @@ def block_features(
     """
     tensors = block_outputs(given.network)
     reader = keras.Model(given.network.inputs[0], tensors)
-    chosen: Mapping[str, NDArray[np.int64]] = {}
-    sizes: dict[str, int] = {}
+    sizes = {exit_: values.shape[1] for exit_, values in _run(reader, given.x[:1])}
+    chosen = {exit_: _drawn(size, max_features, seed) for exit_, size in sizes.items()}
     parts: dict[str, list[NDArray[np.float32]]] = {exit_: [] for exit_ in tensors}
     for start in range(0, len(given.x), _BATCH_SIZE):
-        found = {exit_: _flat(values) for exit_, values in _run(reader, given.x[start : start + _BATCH_SIZE])}
-        if not chosen:
-            sizes = {exit_: values.shape[1] for exit_, values in found.items()}
-            chosen = {exit_: _drawn(size, max_features, seed) for exit_, size in sizes.items()}
-        for exit_, values in found.items():
+        for exit_, values in _run(reader, given.x[start : start + _BATCH_SIZE]):
             parts[exit_].append(values[:, chosen[exit_]])
     return {exit_: np.concatenate(own) for exit_, own in parts.items()}, sizes
 
 
-def _run(reader: keras.Model, x: NDArray[np.float32]) -> list[tuple[str, list[Any]]]:
+def _run(reader: keras.Model, x: NDArray[np.float32]) -> list[tuple[str, NDArray[np.float32]]]:
+    """Return every exit with its block's output, (n, all features)."""
     outputs = reader(x, training=False)
-    return [(exit_, [keras.ops.convert_to_numpy(one) for one in keras.tree.flatten(outputs[exit_])])
-            for exit_ in outputs]  # fmt: skip
+    return [(exit_, _flat([keras.ops.convert_to_numpy(one) for one in keras.tree.flatten(tensors)]))
+            for exit_, tensors in outputs.items()]  # fmt: skip
 
 
 def _flat(values: list[NDArray[Any]]) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from mexit_edge.analysis.copies import learning_copy
 from mexit_edge.analysis.inputs import exit_weights_of, or_none, require_whole, shown
 from mexit_edge.models.anatomy import anatomy
 from mexit_edge.regimes.losses import cross_entropies
@@ -27,7 +28,8 @@ class GradientDominance:
     With g_k the gradient of w_k CE_k with respect to the weights of a group, and G = sum_k g_k:
 
     Args:
-        groups: block_01, ..., head_01, ...: those of `mexit_edge.models.anatomy` that have weights.
+        groups: block_01, ..., head_01, ...: those of `mexit_edge.models.anatomy` that have weights to learn,
+            frozen or not.
         exits: name per exit.
         exit_weights: (E,) the w_k.
         share: (groups, E) ||g_k||^2 / sum_j ||g_j||^2; sums to 1 over exits.
@@ -98,7 +100,7 @@ def gradient_dominance(
     the company of its batch nor on dropout's draws, and the statistics of batch normalisation stay. The loss
     is the weighted cross-entropy alone, on windows as they are: terms that a regime adds to it (consistency,
     distillation, decay of weights) are left out. Gradient equilibrium scales all exits of a block alike and
-    changes nothing here.
+    changes nothing here. What is frozen counts as if it learned.
 
     Args:
         model: a `MultiExitModel`, whose regime's exit weights apply (see `exit_weights_of`), or a functional
@@ -121,8 +123,9 @@ def gradient_dominance(
     n_batches = min(n_batches, len(given.y))
     batch_size = min(batch_size, len(given.y) // n_batches)
     weights = exit_weights_of(model)
-    groups = _groups(given.network)
-    products = _inner_products(given.network, given.exits, weights, list(groups.values()))
+    copy = learning_copy(given.network)
+    groups = _groups(copy)
+    products = _inner_products(copy, given.exits, weights, list(groups.values()))
     order = np.random.default_rng(seed).permutation(len(given.y))[: n_batches * batch_size]
     found = np.stack(
         [products(given.x[batch], given.y[batch]).numpy() for batch in order.reshape(n_batches, batch_size)]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mexit_edge.analysis.features import MAX_FEATURES, block_features
-from mexit_edge.analysis.inputs import Shown, require_whole, sampled, shown
+from mexit_edge.analysis.inputs import require_whole, sampled, shown
 from mexit_edge.analysis.ksg import NEIGHBOURS
 from mexit_edge.analysis.probes import LINEAR, MLP, ProbeBound, entropy, probe_bound
 from mexit_edge.analysis.window_information import Channel, Pairs, Repeated, principal
@@ -72,10 +72,10 @@ class InformationFlow:
                     row |= {"low": bound.interval.low, "high": bound.interval.high}
                 rows.append(row | {"probe_accuracy": bound.accuracy})
             channel = self.channel[place]
+            rows.append(_row(exit_, "Gaussian channel, known", channel.known))
             for name, found, error in (
                 ("I(X;Z+noise)", self.of_window[place], channel.error),
                 ("Gaussian channel, estimated", channel.found, channel.error),
-                ("Gaussian channel, known", Repeated(channel.known, 0.0), 0.0),
                 ("I(X;Z+noise), shuffled", self.shuffled[place], self.shuffled[place].mean),
             ):
                 row = _row(exit_, name, found.mean)
@@ -125,8 +125,8 @@ def information_flow(
         seed: of all draws.
 
     Raises:
-        InputError: a subject stands in both sets, there is one class only, the windows do not fit, or a
-            number is out of its range.
+        InputError: a subject stands in both sets, probes cannot be fitted (see `fittable`), the windows do
+            not fit, or a number is out of its range.
 
     Reference:
         Probes as a bound: Barber and Agakov, "The IM Algorithm", NIPS 2003. Noise: Goldfeld et al.,
@@ -134,9 +134,8 @@ def information_flow(
     """
     _check_numbers(noise, components, n_pairs)
     _refuse_shared(windows, held_out)
-    fitted = shown(model, sampled(windows, n_windows, seed))
+    fitted = shown(model, fittable(windows, n_windows, seed))
     judged = shown(model, sampled(held_out, n_windows, seed), "held_out")
-    _refuse_few(fitted)
     features, _ = block_features(fitted, MAX_FEATURES, seed)
     judged_features, _ = block_features(judged, MAX_FEATURES, seed)
     estimator = Pairs(principal(fitted.x.reshape(len(fitted.x), -1), components, seed), noise, n_pairs, seed)
@@ -181,16 +180,23 @@ def _check_numbers(noise: float, components: int, n_pairs: int) -> None:
         )
 
 
-def _refuse_few(fitted: Shown) -> None:
+def fittable(windows: Windows, n_windows: int = N_WINDOWS, seed: int = 0) -> Windows:
+    """Return the windows that probes are fitted on, drawn as `information_flow` does.
+
+    Raises:
+        InputError: they are of one class, or too few for the estimate by nearest neighbours.
+    """
+    fitted = sampled(windows, n_windows, seed)
+    if len(fitted) <= NEIGHBOURS:
+        raise InputError(
+            f"`windows` must hold more than {NEIGHBOURS} windows: neighbours. Received: {len(fitted)}. "
+            "Add windows."
+        )
     if len(np.unique(fitted.y)) < 2:
         raise InputError(
             "`windows` must hold two classes at least. Received: one. Add windows of other classes."
         )
-    if len(fitted.y) <= NEIGHBOURS:
-        raise InputError(
-            f"`windows` must hold more than {NEIGHBOURS} windows: neighbours. Received: {len(fitted.y)}. "
-            "Add windows."
-        )
+    return fitted
 
 
 def _refuse_shared(windows: Windows, held_out: Windows) -> None:

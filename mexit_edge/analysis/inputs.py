@@ -137,5 +137,5 @@ def require_whole(argument: str, value: Any, least: int) -> None:
 
 
 def or_none(value: float) -> float | None:
-    """Return a number for a row of a table, None in place of NaN: what is not defined."""
+    """Return a number for a row of a table, None in place of NaN and infinity: there is none."""
     return float(value) if np.isfinite(value) else None

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from mexit_edge.analysis.inputs import require_whole, sampled, shown
-from mexit_edge.analysis.weight_space import Weights, WeightSpace
+from mexit_edge.analysis.inputs import or_none, require_whole, sampled, shown
+from mexit_edge.analysis.weight_space import Weights, WeightSpace, weights_of
 from mexit_edge.errors import InputError
 from mexit_edge.signals import Windows
 
@@ -48,7 +48,7 @@ class LossLandscape:
                 "first": float(self.steps[column]),
                 "second": float(self.steps[row]),
                 "exit": exit_,
-                "loss_nats": float(nats),
+                "loss_nats": or_none(nats),
             }
             for row, column in np.ndindex(self.total.shape)
             for exit_, nats in zip(
@@ -94,7 +94,7 @@ def loss_landscape(
         raise InputError(f"`reach` must be positive and finite. Received: {reach}.")
     given = shown(model, sampled(windows, n_windows, seed))
     space = WeightSpace(given)
-    centre = space.weights_of(given.network)
+    (centre,) = weights_of([given.network])
     rng = np.random.default_rng(seed)
     first, second = (_direction(space, centre, rng) for _ in range(2))
     steps = np.linspace(-reach, reach, n_points)

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from mexit_edge.analysis.copies import batch_statistics, layers_of, learning_copy
 from mexit_edge.analysis.inputs import Shown, network_of, normalisation_of
 from mexit_edge.errors import InputError
 from mexit_edge.models.heads import exit_names
@@ -18,17 +19,16 @@ from mexit_edge.regimes.losses import cross_entropies
 
 # Windows per call: what the activations of a small network need stays within some 100 MB.
 BATCH_SIZE = 512
-# Options of layers that say how much is drawn at random in training mode: of dropout and noise layers,
-# recurrent cells and attention.
-_NOISE = ("rate", "stddev", "dropout", "recurrent_dropout")
 # Of a layer's options, those that say nothing about what it computes once it has weights.
 _NO_STRUCTURE = ("name", "seed", "trainable", "build_config")
+# Of a model's options, the tensors that it takes and gives.
+_ENDS = ("input_layers", "output_layers")
 
 Weights = list[NDArray[np.float64]]
 
 
 class WeightSpace:
-    """Evaluates a copy of a network at points of its weight space.
+    """Evaluates a copy of a network at points of the space of the weights that learn.
 
     Args:
         given: the network, and the windows that loss and accuracy are of.
@@ -38,27 +38,17 @@ class WeightSpace:
 
     def __init__(self, given: Shown, statistics: NDArray[np.float32] | None = None) -> None:
         self.given = given
-        self._copy = keras.models.clone_model(given.network, clone_function=_without_noise)
-        self._copy.set_weights(given.network.get_weights())
-        norms = [layer for layer in _layers(self._copy) if isinstance(layer, keras.layers.BatchNormalization)]
-        of_norms = {id(weight) for layer in norms for weight in (layer.moving_mean, layer.moving_variance)}
-        self._statistics = statistics if norms else None
-        for layer in norms:
-            # The statistics become those of the one batch that is shown in training mode.
-            layer.momentum = 0.0
-            # A frozen one would run in inference mode.
-            layer.trainable = True
-        self._places = [
-            place for place, weight in enumerate(self._copy.weights) if id(weight) not in of_norms
-        ]
-        self._variables = [self._copy.weights[place] for place in self._places]
+        # Nothing is frozen in it: frozen batch normalisation would run in inference mode.
+        self._copy = learning_copy(given.network)
+        self._of_norms = batch_statistics(self._copy)
+        self._statistics = statistics if self._of_norms else None
+        for layer in self.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                # The statistics become those of the one batch that is shown in training mode.
+                layer.momentum = 0.0
+        self._variables = list(self._copy.trainable_variables)
         self._evaluate = tf.function(self._sums)
         self._update = tf.function(lambda x: self._copy(x, training=True))
-
-    def weights_of(self, network: keras.Model) -> Weights:
-        """Return the weights of a network of the same structure, in float64, without batch statistics."""
-        values = network.get_weights()
-        return [values[place].astype(np.float64) for place in self._places]
 
     @property
     def has_statistics(self) -> bool:
@@ -67,19 +57,22 @@ class WeightSpace:
 
     @property
     def variables(self) -> list[Any]:
-        """The Keras variables behind `weights_of`."""
+        """The Keras variables of the weights that learn."""
         return self._variables
 
     @property
     def layers(self) -> list[Any]:
         """All layers of the copy, those of nested models too."""
-        return _layers(self._copy)
+        return layers_of(self._copy)
 
     def at(self, weights: Weights) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return cross-entropy in nats and accuracy at a point, (E,) each."""
         for variable, value in zip(self._variables, weights, strict=True):
             variable.assign(value.astype(variable.dtype))
         if self._statistics is not None:
+            for variable in self._of_norms:
+                # Even at momentum 0 what a far point left would count: 0 times infinity.
+                variable.assign(np.zeros(variable.shape))
             self._update(self._statistics)
         x, y = self.given.x, self.given.y
         totals = np.zeros((2, len(self.given.exits)))
@@ -98,18 +91,27 @@ class WeightSpace:
         return tf.stack([tf.reduce_sum(columns, 0), tf.reduce_sum(tf.cast(right, tf.float64), 0)])
 
 
-def _without_noise(layer: Any) -> Any:
-    """Return a layer like this one, without weights yet, that draws nothing at random in training mode."""
-    return layer.__class__.from_config(_silent(layer.get_config()))
+def weights_of(models: Sequence[keras.Model]) -> list[Weights]:
+    """Return the weights that learn, in float64, of each of several networks of one structure.
 
-
-def _silent(config: Any) -> Any:
-    if isinstance(config, dict):
-        return {
-            key: 0.0 if key in _NOISE and isinstance(value, int | float) else _silent(value)
-            for key, value in config.items()
-        }
-    return [_silent(one) for one in config] if isinstance(config, list) else config
+    Raises:
+        InputError: they differ in others than these and the statistics of batch normalisation, such as the
+            ranges of quantization-aware training: only one of them could be evaluated then.
+    """
+    copy = learning_copy(network_of(models[0]))
+    learn = {id(variable) for variable in copy.trainable_variables}
+    free = learn | {id(variable) for variable in batch_statistics(copy)}
+    values = [network_of(model).get_weights() for model in models]
+    for place, variable in enumerate(copy.weights):
+        for number, own in enumerate(values, start=1):
+            if id(variable) not in free and not np.array_equal(own[place], values[0][place]):
+                raise InputError(
+                    "`models` must have the same weights but for those that learn and the statistics of "
+                    f"batch normalisation. Received: number {number} differs from number 1 in "
+                    f"{variable.path}. Take both from before quantization-aware training."
+                )
+    places = [place for place, variable in enumerate(copy.weights) if id(variable) in learn]
+    return [[own[place].astype(np.float64) for place in places] for own in values]
 
 
 def refuse_unlike(models: Sequence[keras.Model], argument: str = "models") -> None:
@@ -139,26 +141,24 @@ def structure_of(network: keras.Model) -> str:
 
     Layers are numbered, as their automatic names differ from network to network.
     """
-    numbers = {layer.name: f"#{number}" for number, layer in enumerate(_layers(network))}
-    config = network.get_config()
-    return json.dumps(_without_names(config, numbers), sort_keys=True, default=str)
+    return json.dumps(_without_names(network.get_config(), {}), sort_keys=True, default=str)
 
 
-def _without_names(value: Any, numbers: dict[str, str]) -> Any:
+def _without_names(value: Any, numbers: dict[str, int]) -> Any:
+    """Return a configuration without names; ``numbers`` are those of the layers of the model around it."""
     if isinstance(value, dict):
         if value.get("class_name") == "__keras_tensor__":
-            history = value["config"]["keras_history"]
-            return [numbers.get(history[0], history[0]), *history[1:]]
+            return _numbered(value["config"]["keras_history"], numbers)
+        if "input_layers" in value:
+            numbers = {layer["name"]: number for number, layer in enumerate(value["layers"])}
         return {
-            key: _without_names(one, numbers)
+            key: (_numbered if key in _ENDS else _without_names)(one, numbers)
             for key, one in value.items()
             if key not in _NO_STRUCTURE and not key.endswith(("_initializer", "_regularizer"))
         }
-    if isinstance(value, list | tuple):
-        return [_without_names(one, numbers) for one in value]
-    return numbers.get(value, value) if isinstance(value, str) else value
+    return [_without_names(one, numbers) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _layers(network: keras.Model) -> list[Any]:
-    """Return the layers of a network, those of nested models and of wrappers too, in a fixed order."""
-    return list(network._flatten_layers(include_self=False))
+def _numbered(value: Any, numbers: dict[str, int]) -> Any:
+    """Return tensors, all text in which is names of layers, with the numbers of these."""
+    return keras.tree.map_structure(lambda one: numbers[one] if isinstance(one, str) else one, value)

@@ -14,6 +14,7 @@ from mexit_edge.cli.analyze_request import (
     GRADIENTS,
     INFORMATION,
     LANDSCAPE,
+    NETWORKS,
     PAGE,
     RANK,
     AnalyzeRequest,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from mexit_edge.report.analysis_sections import Analyses
 
 # What the library calls its arguments -> the option behind them.
-_OPTIONS = {"windows": "--windows", "model": "NETWORK.keras", "models": "NETWORK.keras"}
+_OPTIONS = {"windows": "--windows", **dict.fromkeys(("model", "models", "network"), NETWORKS)}
 
 Rows = list[dict[str, Any]]
 
@@ -44,7 +45,6 @@ def analyze_and_print(request: AnalyzeRequest, *, as_json: bool) -> None:
         MissingExtraError: an extra is not installed.
     """
     request.check()
-    target = request.target
     progress = JobProgress(console(quiet=as_json))
     try:
         loaded = load(request, progress)
@@ -57,7 +57,7 @@ def analyze_and_print(request: AnalyzeRequest, *, as_json: bool) -> None:
         raise InputError(with_option_names(str(error), _OPTIONS)) from error
     tables = dict(_tables(found))
     with progress.step("Writing tables and page"):
-        _write(target, request, loaded, found, tables, left_out)
+        target = _write(request, loaded, found, tables, left_out)
     if as_json:
         print_json(
             {
@@ -84,22 +84,44 @@ def _wanted(request: AnalyzeRequest, loaded: Loaded) -> tuple[list[str], list[st
     """Return the analyses to do, and a sentence for each that is left out.
 
     Raises:
-        InputError: one that was asked for cannot be done.
+        InputError: one that was asked for by name cannot be done.
     """
-    wanted, left_out = list(request.what or ANALYSES), []
-    if request.what is None and not request.can_connect:
-        wanted.remove(CONNECTIVITY)
-        left_out.append("No connectivity: it takes two or three networks.")
-    if INFORMATION in wanted and loaded.judging is None:
-        if request.what is not None:
-            raise InputError(
-                "`--windows` must hold windows of two subjects at least for information, which is judged on "
-                f"subjects of its own. Received: subject {loaded.windows.subjects[0]} alone. "
-                "Add `subject` to the file, or leave information out of `--what`."
-            )
-        wanted.remove(INFORMATION)
-        left_out.append("No information: it is judged on subjects of its own.")
+    wanted, left_out = [], []
+    for name in request.what or ANALYSES:
+        if name == CONNECTIVITY and not request.can_connect:
+            left_out.append("No connectivity: it takes two or three networks.")
+            continue
+        try:
+            _check(name, request, loaded)
+        except InputError as error:
+            if request.what is not None:
+                raise InputError(f"{error} Or leave {name} out of `--what`.") from error
+            left_out.append(f"No {name}: {with_option_names(str(error), _OPTIONS)}")
+        else:
+            wanted.append(name)
     return wanted, left_out
+
+
+def _check(name: str, request: AnalyzeRequest, loaded: Loaded) -> None:
+    """Refuse an analysis that these networks or windows do not allow, before any is done.
+
+    Raises:
+        InputError: so it is.
+    """
+    if name == CONNECTIVITY:
+        from mexit_edge.analysis.connectivity import connectable
+
+        connectable(loaded.models)
+    elif name == INFORMATION:
+        from mexit_edge.analysis.information import fittable
+
+        if loaded.judging is None:
+            raise InputError(
+                "`windows` must hold windows of two subjects at least: probes are judged on others than they "
+                f"are fitted on. Received: subject {loaded.windows.subjects[0]} alone. "
+                "Add windows of others, or `subject` to the file."
+            )
+        fittable(loaded.probed, seed=request.seed)
 
 
 def _analyze(
@@ -162,14 +184,13 @@ def _tables(found: Analyses) -> Iterator[tuple[str, Rows]]:
 
 
 def _write(
-    target: Path,
     request: AnalyzeRequest,
     loaded: Loaded,
     found: Analyses,
     tables: dict[str, Rows],
     left_out: Sequence[str],
-) -> None:
-    """Write the folder, all or nothing."""
+) -> Path:
+    """Write the folder, all or nothing, and return it."""
     from mexit_edge import __version__
     from mexit_edge.report.analysis_page import render_analysis_page
 
@@ -181,7 +202,8 @@ def _write(
         "mexit_edge": __version__,
     }
     page = render_analysis_page(found, about=loaded.said, conditions=conditions, notes=left_out)
-    # Much may have come to lie there since the work began.
+    # Much may have come to lie there since the work began: a free name is chosen anew.
+    target = request.target
     refuse_foreign(target)
     with written_whole(target, overwrite=request.overwrite) as folder:
         folder.mkdir()
@@ -192,3 +214,4 @@ def _write(
                 writer.writeheader()
                 writer.writerows(rows)
         (folder / PAGE).write_text(page, encoding="utf-8")
+    return target

@@ -46,7 +46,9 @@ def analyze(
 ) -> None:
     """Look into trained networks: gradients of exits, ways between networks, landscape, rank, information.
 
-    Windows are those of the subjects that the networks were trained on, never of test subjects.
+    Windows: of the subjects that the networks were trained on, where networks and file know them.
+
+    Else of the training subjects of the split of --seed, or all of the file.
     """
     from mexit_edge.cli.analyze import analyze_and_print
     from mexit_edge.cli.analyze_request import AnalyzeRequest
@@ -55,7 +57,7 @@ def analyze(
     request = AnalyzeRequest(
         networks=tuple(networks),
         source=WindowsSource(data=data, windows=windows, seed=seed),
-        what=None if what is None else tuple(what.split(",")),
+        what=None if what is None else tuple(name.strip() for name in what.split(",")),
         out=out,
         overwrite=overwrite,
         seed=seed,

@@ -88,7 +88,7 @@ class AnalyzeRequest:
 
     @property
     def target(self) -> Path:
-        """The folder to write."""
+        """The folder to write; without `out` a name that is free at this moment."""
         return free_name(RUNS / f"analysis-{self.networks[-1].stem}") if self.out is None else self.out
 
     @property
@@ -148,18 +148,20 @@ def load(request: AnalyzeRequest, progress: JobProgress) -> Loaded:
         progress: shows the steps.
 
     Raises:
-        InputError: a file holds no multi-exit network, they differ in structure, normalisation or training
-            subjects, or windows do not fit.
+        InputError: a file holds no multi-exit network or weights that are not finite, they differ in
+            structure, normalisation or training subjects, or windows do not fit.
     """
     with progress.step("Loading TensorFlow and the networks"), CaughtStderr():
         models = tuple(load_saved(path, NETWORKS) for path in request.networks)
-        from mexit_edge.analysis.inputs import network_of
+        from mexit_edge.analysis.inputs import network_of, require_finite, shown
         from mexit_edge.analysis.weight_space import refuse_unlike
         from mexit_edge.models.heads import exit_names
 
         exit_names(network_of(models[0]), NETWORKS)
         refuse_unlike(models, NETWORKS)
-    _refuse_other_subjects(request.names, models)
+        for model in models:
+            require_finite(network_of(model), NETWORKS)
+    refuse_other_subjects(request.names, models)
     with progress.step(f"Reading windows of {request.source.name}"):
         windows, said = training_windows(models[0], request.source)
         windows = windows.take(windows.labelled)
@@ -167,6 +169,9 @@ def load(request: AnalyzeRequest, progress: JobProgress) -> Loaded:
         validation = _validation_windows(models[0], request.source) if wanted else None
     if not len(windows):
         raise InputError("`--windows` must hold labelled windows. Received: none. Add their classes as `y`.")
+    for given in (windows, validation):
+        if given is not None and len(given):
+            shown(models[0], given)
     if not wanted:
         return Loaded(models, windows, windows, None, said, None)
     return _with_judging(request, models, windows, said, validation)
@@ -206,8 +211,12 @@ def _validation_windows(model: Any, source: WindowsSource) -> Windows | None:
     return windows.take(windows.labelled)
 
 
-def _refuse_other_subjects(names: tuple[str, ...], models: tuple[Any, ...]) -> None:
-    """Refuse networks that disagree on data or subjects: what one was trained on may test another."""
+def refuse_other_subjects(names: tuple[str, ...], models: tuple[Any, ...]) -> None:
+    """Refuse networks that disagree on data or subjects: what one was trained on may test another.
+
+    Raises:
+        InputError: says which of them differs from the first, and in what.
+    """
     first = _origin(models[0])
     for name, model in zip(names, models, strict=True):
         for what, here, there in zip(("data", "training subjects", "validation subjects"), first,
@@ -222,5 +231,5 @@ def _refuse_other_subjects(names: tuple[str, ...], models: tuple[Any, ...]) -> N
 def _origin(model: Any) -> tuple[Any, ...]:
     provenance = getattr(model, "provenance", None)
     if provenance is None:
-        return None, (), ()
+        return None, set(), set()
     return provenance.data, set(provenance.train_subjects), set(provenance.validation_subjects)

@@ -14,10 +14,9 @@ from mexit_edge.report.tables import Table
 
 TEMPLATE = "analysis.html.j2"
 NOTES = (
-    "Gradients: the network in inference mode on training windows as they are; the weighted cross-entropy "
+    "Gradients: the network in inference mode on windows as they are; the weighted cross-entropy "
     "alone, without what a regime adds to it; weights of a phase that trains all exits.",
-    "Connectivity: mean and variance of batch normalisation are taken anew at every point, from training "
-    "windows.",
+    "Connectivity: mean and variance of batch normalisation are taken anew at every point, from the windows.",
     "Landscape: one random plane of all there are; biases and normalisations stay as they are.",
     "Rank: of the centred output that a head reads, before its pooling.",
     "Information: all figures are estimates. A probe gives a lower bound, as good as the probe is. What "

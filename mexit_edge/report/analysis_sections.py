@@ -189,7 +189,7 @@ def _connectivity(found: Analyses) -> Section | None:
             for line in connectivity.lines
         ),
     )
-    lead = f"The loss on the way from one network to another, on {connectivity.n_windows:,} training windows"
+    lead = f"The loss on the way from one network to another, on {connectivity.n_windows:,} windows"
     if connectivity.n_statistics:
         lead += f"; batch normalisation from {connectivity.n_statistics:,} of them at every point"
     return Section("connectivity", "Mode connectivity", f"{lead}.", tuple(pictures), (table,))
@@ -208,7 +208,7 @@ def _landscape(found: Analyses) -> Section | None:
         for exit_ in (*landscape.exits, None)
     )
     lead = (
-        f"The loss around {found.names[-1]} on {landscape.n_windows:,} training windows, in two random "
+        f"The loss around {found.names[-1]} on {landscape.n_windows:,} windows, in two random "
         f"directions, normalised filter by filter (seed {landscape.seed}). At 1, every filter has moved by "
         "its own length."
     )
