@@ -6,13 +6,14 @@ As a run ends, its rows go to results/study/NAME.csv, a line to results/study/te
 was judged on test subjects, and its quality-cost curves to results/study/NAME_curves.csv where an answer
 needs them. What has rows there is not done again: delete them to have it done anew. Records stay in
 runs/study/NAME; `mexit bench benchmarks/study/NAME.toml --out runs/study/NAME` makes the page of the sweep,
-and does what has no record there.
+and does what has no record there. What a start took by the clock is a line of results/study/hours.csv.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from mexit_edge.benchmark.sweep import Run, Sweep, read_sweep
 HERE = Path(__file__).parent
 SWEEPS = sorted(path.stem for path in (HERE / "study").glob("*.toml"))
 RESULTS = HERE / "results" / "study"
+HOURS = RESULTS / "hours.csv"
 RUNS = HERE.parent / "runs" / "study"
 CURVE_COLUMNS = (*RUN_COLUMNS, "severity", "cost", "quality")
 # At equal quality these two are compared.
@@ -68,8 +70,21 @@ def conduct_sweep(name: str, workers: int) -> list[str]:
         for run in sweep.runs():
             if folder.is_finished(run) and identity(run) not in results.runs:
                 ended(run, None)
-        conduct(sweep, remaining(sweep, results.runs), folder, Pool("local", workers, None), ended)
+        runs = remaining(sweep, results.runs)
+        if runs:
+            began = time.perf_counter()
+            try:
+                conduct(sweep, runs, folder, Pool("local", workers, None), ended)
+            finally:
+                finished = sum(folder.is_finished(run) for run in runs)
+                note_hours(name, finished, workers, (time.perf_counter() - began) / 3600)
     return failed
+
+
+def note_hours(name: str, runs: int, workers: int, hours: float) -> None:
+    """Add what this start of a sweep took, by the clock of a machine that may do other work too."""
+    row = {"sweep": name, "runs": runs, "workers": workers, "measured_hours": round(hours, 3)}
+    tables.write(HOURS, [*tables.read(HOURS), row])
 
 
 def remaining(sweep: Sweep, done: Iterable[Identity]) -> tuple[Run, ...]:
