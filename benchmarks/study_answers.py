@@ -93,6 +93,7 @@ STANDINGS_SAID = {
         "hapt_choice": "Out of fold: which regime",
         "hapt_settings": "Out of fold: how to train it",
         "hapt_backbones": "Out of fold: other networks",
+        "hapt_wide_tail": "Out of fold: wider later blocks, trained longer",
     },
 }
 ADVICE_SAID = "As the page of the sweep says it. No interval is corrected for the number of regimes."
