@@ -27,7 +27,7 @@ from mexit_edge.benchmark.pools import Pool
 from mexit_edge.benchmark.quality_cost import quality_cost_curve
 from mexit_edge.benchmark.record import RunRecord
 from mexit_edge.benchmark.results import write_csv
-from mexit_edge.benchmark.rows import COLUMNS, DECIMALS, RUN_COLUMNS, rows_of
+from mexit_edge.benchmark.rows import COLUMNS, DECIMALS, RUN_COLUMNS, cells_of, rows_of
 from mexit_edge.benchmark.sweep import Run, Sweep, read_sweep
 
 HERE = Path(__file__).parent
@@ -67,10 +67,10 @@ def conduct_sweep(name: str, workers: int) -> list[str]:
         print(f"{name}: {run}: {failure or 'done'}", flush=True)
 
     with folder.locked():
-        for run in sweep.runs():
-            if folder.is_finished(run) and identity(run) not in results.runs:
-                ended(run, None)
         runs = remaining(sweep, results.runs)
+        for run in [run for run in runs if folder.is_finished(run)]:
+            ended(run, None)
+        runs = [run for run in runs if not folder.is_finished(run)]
         if runs:
             began = time.perf_counter()
             try:
@@ -87,10 +87,9 @@ def note_hours(name: str, runs: int, workers: int, hours: float) -> None:
     tables.write(HOURS, [*tables.read(HOURS), row])
 
 
-def remaining(sweep: Sweep, done: Iterable[Identity]) -> tuple[Run, ...]:
+def remaining(sweep: Sweep, done: set[Identity]) -> list[Run]:
     """Return the runs of a sweep that are not done."""
-    done = set(done)
-    return tuple(run for run in sweep.runs() if identity(run) not in done)
+    return [run for run in sweep.runs() if identity(run) not in done]
 
 
 class Kept:
@@ -118,7 +117,7 @@ class Kept:
 
 def curve_rows(record: RunRecord) -> Iterable[dict[str, Any]]:
     """Yield the points of a run's curves, the ends of its straight pieces."""
-    head = {name: getattr(record.run, name) for name in RUN_COLUMNS}
+    head = cells_of(record.run)
     for severity in record.severities:
         curve = quality_cost_curve(record, severity)
         for cost, quality in zip(curve.cost, curve.quality, strict=True):
@@ -128,7 +127,7 @@ def curve_rows(record: RunRecord) -> Iterable[dict[str, Any]]:
 
 def identity(run: Run) -> Identity:
     """Return what stands in a file for a run."""
-    return identity_of({name: getattr(run, name) for name in RUN_COLUMNS})
+    return identity_of(cells_of(run))
 
 
 def identity_of(row: Mapping[str, Any]) -> Identity:

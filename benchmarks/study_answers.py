@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -164,6 +165,7 @@ def results_of(name: str) -> Path:
     return OUT.with_name(f"{name}.csv")
 
 
+@cache
 def summary_of(name: str) -> Summary:
     """Return every figure of a sweep."""
     return summarise(read_rows(results_of(name)))

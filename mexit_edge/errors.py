@@ -84,7 +84,9 @@ def first_violation(error: ValidationError, whole: str, schema: type[BaseModel] 
         known = _keys(schema, place[:-1])
         near = _nearest(place[-1], known)
         hint = f" (did you mean {near!r}?)" if near else f" (known there: {', '.join(known)})"
-    return f"at {'.'.join(map(str, place)) or whole}: {first['msg']}{hint}"
+    # Pydantic's own words before a sentence of ours.
+    said = first["msg"].removeprefix("Value error, ")
+    return f"at {'.'.join(map(str, place)) or whole}: {said}{hint}"
 
 
 def _keys(schema: type[BaseModel], place: Sequence[str | int]) -> list[str]:

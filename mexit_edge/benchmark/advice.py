@@ -32,6 +32,7 @@ BUDGETS = (0.25, 0.5)
 MARGIN = 0.01
 MARGIN_SAID = f"{words.points(MARGIN, 0)} point"
 ONE_SEED = " (one seed)"
+NOTHING_WHOLE = "no regime has a seed with all its folds yet"
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ def _by_robustness(summary: Summary, setting: Setting) -> Pick:
 def _by_training_cost(summary: Summary, setting: Setting) -> Pick:
     choice = choose(summary, setting, FINAL_QUALITY)
     if choice is None:
-        return _unknown(setting, _why(summary, setting, words.UNKNOWN))
+        return _unknown(setting, NOTHING_WHOLE)
     standings = {
         regime: cost
         for regime in (choice.best, *choice.behind)
@@ -317,7 +318,7 @@ def _why(summary: Summary, setting: Setting, otherwise: str) -> str:
     is_whole = any(
         summary.cell(setting, regime, FINAL_QUALITY) is not None for regime in summary.regimes_of(setting)
     )
-    return otherwise if is_whole else "no regime has a seed with all its folds yet"
+    return otherwise if is_whole else NOTHING_WHOLE
 
 
 def _unknown(setting: Setting, why: str) -> Pick:

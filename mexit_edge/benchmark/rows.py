@@ -18,6 +18,7 @@ from mexit_edge.exits import balanced_accuracy
 
 if TYPE_CHECKING:
     from mexit_edge.benchmark.record import RunRecord
+    from mexit_edge.benchmark.sweep import Run
 
 RUN_COLUMNS = ("data", "backbone", "regime", "seed", "judged_on", "fold")
 COLUMNS = (*RUN_COLUMNS, "metric", "kind", "exit", "severity", "cost_share", "value")
@@ -28,6 +29,11 @@ POLICY, PLAIN = "policy", "plain"
 DECIMALS = 6
 
 Integers = NDArray[np.int64]
+
+
+def cells_of(run: Run) -> dict[str, Any]:
+    """Return what stands in every row of a run: a dict with the keys `RUN_COLUMNS`."""
+    return {name: getattr(run, name) for name in RUN_COLUMNS}
 
 
 def rows_of(record: RunRecord) -> list[dict[str, Any]]:
@@ -45,8 +51,7 @@ def rows_of(record: RunRecord) -> list[dict[str, Any]]:
 
     Floats have six decimals; None is what does not apply, and a value that is unknown.
     """
-    run = record.run
-    head = {name: getattr(run, name) for name in RUN_COLUMNS}
+    head = cells_of(record.run)
     empty = dict.fromkeys(COLUMNS)
     return [
         {**empty, **head, **figure, "value": _rounded(figure["value"])}
@@ -56,7 +61,7 @@ def rows_of(record: RunRecord) -> list[dict[str, Any]]:
 
 def times_of(record: RunRecord) -> list[dict[str, Any]]:
     """Return what was measured in training, one row per phase of every network: keys `TIME_COLUMNS`."""
-    head = {name: getattr(record.run, name) for name in RUN_COLUMNS}
+    head = cells_of(record.run)
     measured = ("phase", "measured_seconds", "measured_peak_memory_bytes")
     return [{**head, **{name: cost[name] for name in measured}} for cost in record.training_cost]
 

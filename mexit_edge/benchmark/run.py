@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,8 +38,6 @@ from mexit_edge.simulate import LeastCost, calibrate_out_of_fold, exit_costs, ju
 from mexit_edge.simulate.out_of_fold import in_steps
 
 T = TypeVar("T")
-
-PACKAGES = ("mexit-edge", "tensorflow", "keras", "numpy", "ai-edge-litert")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +103,7 @@ def perform(run: Run) -> RunRecord:
         training_cost=tuple(cost.to_dict() for cost in fitted.costs),
         epochs=fitted.epochs,
         engine=engine,
-        versions={name: version(name) for name in _packages()},
+        versions=dict(bundle.manifest.versions),
     )
 
 
@@ -305,10 +301,6 @@ def _calibrated(
         cost=costs,
     )
     return bundle, found.windows.y, in_steps(bundle.manifest, found.logits)
-
-
-def _packages() -> tuple[str, ...]:
-    return PACKAGES if find_spec("tflite_micro") is None else (*PACKAGES, "tflite-micro")
 
 
 def _known(value: T | None, rule: str) -> T:

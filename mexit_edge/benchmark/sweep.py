@@ -269,7 +269,7 @@ class Sweep(Spec):
                 self.protocol_of(one)
             except ValidationError as error:
                 raise ValueError(
-                    f"the regime {one.shown!r} with its settings, {_violation(error, 'the protocol')}"
+                    f"the regime {one.shown!r} with its settings, {first_violation(error, 'the protocol')}"
                 ) from error
         return self
 
@@ -360,7 +360,7 @@ def make_sweep(facts: dict[str, Any], source: str) -> Sweep:
     except ValidationError as error:
         raise InputError(
             f"`sweep` must hold data, regimes and settings as the documentation of `mexit bench` says. "
-            f"Received: {source}, {_violation(error, 'the sweep', Sweep)}."
+            f"Received: {source}, {first_violation(error, 'the sweep', Sweep)}."
         ) from error
     check_sweep(sweep)
     return sweep
@@ -399,11 +399,6 @@ def check_sweep(sweep: Sweep) -> None:
     for one in sweep.data:
         if one.endswith(OWN_WINDOWS):
             check_sets(sweep.model_copy(update={"data": (one,)}).runs())
-
-
-def _violation(error: ValidationError, whole: str, schema: type[Spec] | None = None) -> str:
-    """Return what `first_violation` says, without what pydantic puts before a sentence of ours."""
-    return first_violation(error, whole, schema).replace("Value error, ", "")
 
 
 def _beside(folder: Path, entry: Any) -> Any:
