@@ -41,7 +41,7 @@ from mexit_edge.benchmark.pools import Pool, WorkersLostError
 from mexit_edge.benchmark.record import RunRecord
 from mexit_edge.benchmark.results import SUMMARY, write_results, write_tables
 from mexit_edge.benchmark.rows import rows_of
-from mexit_edge.benchmark.sweep import Run, Sweep, make_sweep, read_sweep
+from mexit_edge.benchmark.sweep import Protocol, Run, Sweep, make_sweep, read_sweep
 from mexit_edge.cli import app
 from mexit_edge.errors import InputError, RunError
 
@@ -184,6 +184,7 @@ def test_own_windows_are_known_by_what_they_hold(tmp_path: Path) -> None:
             "settings must be of: batch_size",
         ),
         ({"protocol": {"perturbation_strength": 5}}, "perturbation_strength"),
+        ({"protocol": {"mirror_axis": "w"}}, "mirror_axis"),
         (
             {"data": ["watch"], "seeds": [0], "protocol": {"judged_on": "out_of_fold"}},
             "`split_seed` must be given",
@@ -215,6 +216,20 @@ def test_windows_of_ones_own_that_do_not_suffice_are_refused_before_anything_run
     save_windows(file, n_subjects) if n_subjects else file.write_bytes(b"no windows")
     with pytest.raises(InputError, match=message):
         sweep_of(data=[str(file)], protocol=protocol)
+
+
+def test_windows_without_rigid_bodies_cannot_be_mirrored(tmp_path: Path) -> None:
+    save_windows(tmp_path / "mine.npz")
+    mirrored = {"name": "joint", "label": "mirrored", "settings": {"mirror_axis": "x"}}
+    with pytest.raises(
+        InputError, match=r"`mirror_axis` must be left out .* mine with the regime 'mirrored'"
+    ):
+        sweep_of(data=[str(tmp_path / "mine.npz")], regimes=[mirrored])
+
+
+def test_a_run_keeps_its_name_when_a_setting_that_it_does_not_use_is_added() -> None:
+    protocol = sweep_of().runs()[0].protocol
+    assert not set(Protocol.came_later) & protocol.model_dump().keys()
 
 
 def test_a_sweep_file_is_read_and_its_windows_are_looked_for_beside_it(tmp_path: Path) -> None:

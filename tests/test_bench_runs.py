@@ -15,10 +15,20 @@ from mexit_edge.benchmark.sweep import Run, make_sweep
 from mexit_edge.data import HeldOutTest, Split
 from mexit_edge.data import catalogue as catalogue_room
 from mexit_edge.errors import InputError
-from mexit_edge.regimes import Recipe
+from mexit_edge.regimes import MultiExitModel, Recipe
 from mexit_edge.regimes.equal_cost import epochs_of_equal_cost, macs_per_window
 from mexit_edge.regimes.phases import epochs_per_phase
-from mexit_edge.signals import Normalisation, Sensor, Windows
+from mexit_edge.signals import (
+    ChannelScale,
+    Jitter,
+    Mirror,
+    Normalisation,
+    Perturbation,
+    Rotation,
+    Sensor,
+    Speed,
+    Windows,
+)
 
 pytestmark = pytest.mark.train
 
@@ -155,8 +165,18 @@ def test_a_run_leaves_what_every_exit_says(people: Windows, monkeypatch: pytest.
         return perturbed(windows, normalisation, severity, seed)
 
     monkeypatch.setattr("mexit_edge.benchmark.run.perturbed", judged)
-    (run,) = runs_of(cross_fit=2, severities=[0, 3], qat_share=0.5, training_subjects=6)
+    chains = []
+
+    def made(recipe: Recipe, windows: Windows, perturbations: tuple[Perturbation, ...]) -> MultiExitModel:
+        chains.append([type(one) for one in perturbations])
+        return as_it_is(recipe, windows, perturbations)
+
+    as_it_is = Recipe.model
+    monkeypatch.setattr(Recipe, "model", made)
+    (run,) = runs_of(cross_fit=2, severities=[0, 3], qat_share=0.5, training_subjects=6, mirror_axis="y")
     record = perform(run)
+    # Two folds, and the network on all of them.
+    assert chains == [[Mirror, Rotation, ChannelScale, Speed, Jitter]] * 3
     assert record.subjects["judged"] == OFFICIAL
     assert len(record.subjects["training"]) == 6
     # However few are trained on, the judged windows are perturbed by the scale of all that could have been.

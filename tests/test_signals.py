@@ -14,6 +14,7 @@ from mexit_edge.signals import (
     UNLABELLED,
     ChannelScale,
     Jitter,
+    Mirror,
     Normalisation,
     Recording,
     Rotation,
@@ -512,6 +513,60 @@ def test_two_rigid_bodies_turn_differently():
     turned = Rotation(1.0)(x, sensor, np.random.default_rng(1))[0]
     first, second = (rotation_between(x[0][:, axes], turned[:, axes]) for axes in ([0, 1, 2], [3, 4, 5]))
     assert np.abs(first - second).max() > 0.05
+
+
+def mirrored_world(axis: int) -> np.ndarray:
+    """Return the matrix that reverses one axis of space."""
+    return np.diag([-1.0 if one == axis else 1.0 for one in range(3)])
+
+
+@given(axis=st.sampled_from("xyz"), seed=st.integers(0, 1000))
+@settings(deadline=None, max_examples=40)
+def test_a_mirror_shows_what_a_mirrored_body_would_measure(axis, seed):
+    """A point that turns with a body feels w x (w x r); its mirror image, the mirror image of that."""
+    rng = np.random.default_rng(seed)
+    sensor = Sensor(
+        **{**GOOD, "units": ("g",) * 3 + ("rad/s",) * 3},
+        triads=((0, 1, 2), (3, 4, 5)),
+        rigid_bodies=((0, 1),),
+    )
+    rate, place = rng.standard_normal((2, 3))
+    window = np.zeros((1, *sensor.shape), np.float32)
+    window[..., :3], window[..., 3:6] = np.cross(rate, np.cross(rate, place)), rate
+    seen = Mirror(axis, share=1.0)(window, sensor, rng)[0, 0]
+    turned = mirrored_world("xyz".index(axis)) @ place
+    np.testing.assert_allclose(
+        seen[:3], np.cross(seen[3:6], np.cross(seen[3:6], turned)), rtol=1e-4, atol=1e-5
+    )
+    # What turns with the body moves along w x r.
+    moved = mirrored_world("xyz".index(axis)) @ np.cross(rate, place)
+    np.testing.assert_allclose(np.cross(seen[3:6], turned), moved, rtol=1e-4, atol=1e-5)
+    again = Mirror(axis, share=1.0)(Mirror(axis, share=1.0)(window, sensor, rng), sensor, rng)
+    np.testing.assert_array_equal(again, window)
+
+
+def test_a_mirror_shows_the_share_of_windows_that_it_is_told(phone):
+    x = noise(phone, 400)
+    mirror = Mirror("y", share=0.3)
+    whole = x * mirror.signs(phone)
+    seen = mirror(x, phone, np.random.default_rng(0))
+    is_mirrored = (seen == whole).all(axis=(1, 2))
+    np.testing.assert_array_equal(seen[~is_mirrored], x[~is_mirrored])
+    assert 0.2 < is_mirrored.mean() < 0.4
+
+
+def test_what_cannot_be_mirrored_is_refused(phone):
+    x = noise(phone, 1)
+    rng = np.random.default_rng(0)
+    with pytest.raises(InputError, match="`axis` must be x, y or z"):
+        Mirror("w")
+    with pytest.raises(InputError, match="`share` must be from 0 to 1"):
+        Mirror("x", 1.5)
+    with pytest.raises(InputError, match="must have rigid bodies"):
+        Mirror("x")(x, Sensor.plain(7, 32), rng)
+    magnetic = replace(phone, units=("uT", *phone.units[1:]))
+    with pytest.raises(InputError, match=r"to be mirrored. Received: .*uT"):
+        Mirror("x")(x, magnetic, rng)
 
 
 def test_speed_keeps_a_constant_signal_constant(phone):

@@ -27,6 +27,7 @@ from mexit_edge.regimes.equal_cost import epochs_of_equal_cost
 from mexit_edge.regimes.recipe import LAST_SHARE
 from mexit_edge.runtime import Runtime
 from mexit_edge.signals import (
+    Mirror,
     Normalisation,
     Perturbation,
     Windows,
@@ -273,11 +274,13 @@ def _fine_tuned(run: Run, fitted: _Fitted, sets: Split | HeldOutTest) -> _Fitted
 
 def _model(recipe: Recipe, train: Windows, protocol: Protocol) -> Any:
     """Return a new model whose training windows are perturbed as the protocol says."""
-    if protocol.perturbation_strength == 1 or not train.sensor.rigid_bodies:
+    if not train.sensor.rigid_bodies:
         return recipe.model(train)
     chain: tuple[Perturbation, ...] = ()
+    if protocol.mirror_axis is not None:
+        chain += (Mirror(protocol.mirror_axis),)
     if protocol.perturbation_strength:
-        chain = inertial_perturbations(Normalisation.fit(train).scale, protocol.perturbation_strength)
+        chain += inertial_perturbations(Normalisation.fit(train).scale, protocol.perturbation_strength)
     return recipe.model(train, chain)
 
 

@@ -18,7 +18,7 @@ from mexit_edge.data import dataset
 from mexit_edge.errors import InputError, first_violation, unknown_name
 from mexit_edge.files import read_from_folder, sha256
 from mexit_edge.runtime import ENGINES, reference_engine
-from mexit_edge.signals.perturbations import MAX_STRENGTH
+from mexit_edge.signals.perturbations import MAX_STRENGTH, Axis
 
 MAX_SWEEP_BYTES = 1 << 20
 MAX_RUNS = 100_000
@@ -64,6 +64,7 @@ TRAINING_SETTINGS = (
     "clip_norm",
     "patience",
     "perturbation_strength",
+    "mirror_axis",
     "qat_share",
     "training_subjects",
 )
@@ -127,6 +128,8 @@ class Protocol(Spec):
         clip_norm: largest norm of the gradient; None for no limit.
         patience: epochs without an improvement of any exit that end a phase; None to train all epochs.
         perturbation_strength: of the training windows; 1 is the standard strength.
+        mirror_axis: of the device; half of the training windows are seen as if it were worn on the other side
+            (`mexit_edge.signals.Mirror`). None for none.
         qat_share: epochs of a fine-tuning with fake quantization afterwards, as a share of ``epochs``; None
             for none, the float network is quantized as it is.
         severities: of the judged windows.
@@ -152,9 +155,10 @@ class Protocol(Spec):
     split_seed: Seed | None = None
     training_subjects: Count | None = None
     qat_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    mirror_axis: Axis | None = None
 
     # A run keeps its name when a setting is added that it does not use.
-    came_later: ClassVar[tuple[str, ...]] = ("split_seed", "training_subjects", "qat_share")
+    came_later: ClassVar[tuple[str, ...]] = ("split_seed", "training_subjects", "qat_share", "mirror_axis")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Protocol:
@@ -371,7 +375,8 @@ def check_sweep(sweep: Sweep) -> None:
 
     Raises:
         InputError: a data set, backbone, preset, regime, option, engine or reference is unknown, a file of
-            windows is none or does not suffice for a run, or test subjects would be judged out of fold.
+            windows is none, does not suffice for a run or cannot be mirrored, or test subjects would be
+            judged out of fold.
     """
     from mexit_edge.benchmark.run import check_sets
     from mexit_edge.models.build import check_backbone
@@ -396,8 +401,14 @@ def check_sweep(sweep: Sweep) -> None:
     engine = sweep.protocol.engine
     if engine is not None and engine not in ENGINES:
         raise unknown_name("engine", engine, ENGINES)
+    mirrored = next((one for one in sweep.regimes if sweep.protocol_of(one).mirror_axis is not None), None)
     for one in sweep.data:
         if one.endswith(OWN_WINDOWS):
+            if mirrored is not None:
+                raise InputError(
+                    "`mirror_axis` must be left out for windows of one's own, which have no rigid bodies. "
+                    f"Received: {data_name(one)} with the regime {mirrored.shown!r}."
+                )
             check_sets(sweep.model_copy(update={"data": (one,)}).runs())
 
 

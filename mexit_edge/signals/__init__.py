@@ -7,6 +7,7 @@ from mexit_edge.signals.normalisation import Normalisation
 from mexit_edge.signals.perturbations import (
     ChannelScale,
     Jitter,
+    Mirror,
     Perturbation,
     Rotation,
     Speed,
@@ -29,6 +30,7 @@ __all__ = [
     "Fault",
     "Health",
     "Jitter",
+    "Mirror",
     "Normalisation",
     "Perturbation",
     "Recording",

@@ -10,18 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mexit_edge.errors import InputError
-from mexit_edge.signals.sensor import Sensor
+from mexit_edge.signals.sensor import Channels, Sensor
 
 Batch = NDArray[np.float32]
 
 # Beyond it the slowest speed would be none at all.
 MAX_STRENGTH = 4.0
+
+Axis = Literal["x", "y", "z"]
+
+# Units of vectors, which a mirror turns round along its own axis, and of angular rates, which it turns round
+# along the other two.
+_VECTORS = ("g", "m/s2", "m/s^2")
+_ANGULAR_RATES = ("rad/s", "deg/s")
 
 # What severities 0 to 5 multiply the standard strength by.
 SEVERITY_STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
@@ -53,6 +60,49 @@ class Rotation:
                 axes = list(sensor.triads[triad])
                 turned[..., axes] = x[..., axes] @ rotation.transpose(0, 2, 1)
         return turned
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """Show a share of the windows as a mirror image: worn on the left becomes worn on the right.
+
+    Reverses one axis of accelerations and the other two of angular rates, which are axial vectors: the
+    mirror image of a turn about an axis in the mirror's plane turns the other way. No rotation does that.
+    A watch worn the usual way has its x axis along the forearm, towards the hand on one side and away from it
+    on the other; y and z are the same on both, so ``"x"`` is its axis.
+
+    Args:
+        axis: of the device, which the other side of the body reverses.
+        share: of the windows, at random.
+
+    Raises:
+        InputError: there is no such axis, or the share is none; called, the sensor has no rigid bodies, or
+            one whose units are neither of accelerations nor of angular rates.
+    """
+
+    axis: Axis
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.axis not in get_args(Axis):
+            raise InputError(f"`axis` must be x, y or z. Received: {self.axis!r}.")
+        if not 0 <= self.share <= 1:
+            raise InputError(f"`share` must be from 0 to 1. Received: {self.share}.")
+
+    def __call__(self, x: Batch, sensor: Sensor, rng: np.random.Generator) -> Batch:
+        """Mirror some of the windows."""
+        mirrored = rng.random((len(x), 1, 1)) < self.share
+        return np.where(mirrored, x * self.signs(sensor), x)
+
+    def signs(self, sensor: Sensor) -> NDArray[np.float32]:
+        """Return what each channel of a mirror image is multiplied by: 1 or -1."""
+        if not sensor.rigid_bodies:
+            raise InputError("`sensor` must have rigid bodies to be mirrored. Received: one without.")
+        signs = np.ones(sensor.n_channels, np.float32)
+        for channels in (sensor.triads[triad] for body in sensor.rigid_bodies for triad in body):
+            along = np.isin(get_args(Axis), self.axis)
+            signs[list(channels)] = np.where(along == _is_vector(sensor, channels), -1, 1)
+        return signs
 
 
 @dataclass(frozen=True)
@@ -135,6 +185,18 @@ def apply_perturbations(
     for perturb in perturbations:
         x = perturb(x, sensor, rng)
     return x
+
+
+def _is_vector(sensor: Sensor, channels: Channels) -> bool:
+    """Return whether a triad measures vectors, and not angular rates."""
+    units = {sensor.units[channel] for channel in channels}
+    for known, is_vector in ((_VECTORS, True), (_ANGULAR_RATES, False)):
+        if units <= set(known):
+            return is_vector
+    raise InputError(
+        f"`units` must be of {', '.join(_VECTORS + _ANGULAR_RATES)} to be mirrored. Received: "
+        f"{', '.join(sorted(units))}, of channels that a mirror would change in a way unknown here."
+    )
 
 
 def _rotations(n: int, max_angle_rad: float, rng: np.random.Generator) -> Batch:
