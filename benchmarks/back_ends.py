@@ -6,13 +6,12 @@ Real trainings of seconds: HAPT, every 16th window, `cnn` tiny, two epochs. Refe
 machine with one run at a time. Every other way has two at once, and ends when all runs are finished; after a
 kill of the sweep or of the scheduler the same command is given once more. Writes results/back_ends.csv: per
 way how many runs were finished, how many lines the log of evaluations has (a run that counted twice would
-have two), and whether results.csv is the same, byte for byte. About ten minutes on two cores.
+have two), and whether results.csv is the same, byte for byte. About fifteen minutes on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import socket
 import subprocess
@@ -20,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -85,12 +84,16 @@ def on(*options: str) -> Way:
     return lambda sweep, out: again(sweep, out, *options)
 
 
-def with_sweep_killed(sweep: Path, out: Path) -> None:
-    """Kill the sweep itself when two runs are finished, and start it again."""
-    with begun(sweep, out) as process:
-        wait_for(lambda: finished(out) >= 2)
-        process.kill()
-    again(sweep, out)
+def with_sweep_killed(*options: str) -> Way:
+    """Return a way that kills the sweep itself when two runs are finished, and starts it again."""
+
+    def way(sweep: Path, out: Path) -> None:
+        with begun(sweep, out, *options) as process:
+            wait_for(lambda: finished(out) >= 2)
+            process.kill()
+        again(sweep, out, *options)
+
+    return way
 
 
 def with_worker_killed(pattern: str, *options: str) -> Way:
@@ -108,27 +111,73 @@ def with_worker_killed(pattern: str, *options: str) -> Way:
 
 def with_dask_scheduler_killed(sweep: Path, out: Path) -> None:
     """Kill a Dask scheduler when two runs are finished, and go on without it."""
+    address = free_address()
+    with (
+        started("dask", "scheduler", "--host", f"tcp://{address}", "--no-dashboard") as scheduler,
+        started("dask", "worker", address, "--nworkers", "2", "--no-dashboard", when_at=address),
+    ):
+        lost_with(scheduler.kill, sweep, out, "--backend", "dask", "--address", address)
+    again(sweep, out)
+
+
+def with_ray_head_killed(sweep: Path, out: Path) -> None:
+    """Kill what a Ray cluster keeps its state in when two runs are finished, and go on without it."""
+    address = free_address()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        started(
+            *("ray.scripts.scripts", "start", "--head", "--block", "--num-cpus", "2", "--temp-dir", folder),
+            *("--port", address.rpartition(":")[2], "--include-dashboard", "false"),
+        ) as head,
+    ):
+        wait_for(lambda: answers(address))
+        lost_with(
+            lambda: [process.kill() for process in below(head.pid, "gcs_server")],
+            *(sweep, out, "--backend", "ray", "--address", address),
+        )
+    again(sweep, out)
+
+
+def lost_with(kill: Callable[[], object], sweep: Path, out: Path, *options: str) -> None:
+    """Begin the sweep, kill what it hangs on when two runs are finished, and wait until it ends by itself."""
+    with begun(sweep, out, *options) as process:
+        wait_for(lambda: finished(out) >= 2)
+        kill()
+        if process.wait(PATIENCE_S) == 0:
+            raise SystemExit("the sweep ended well without its scheduler")
+
+
+@contextmanager
+def started(module: str, *arguments: str, when_at: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a part of a cluster, once somebody answers at an address; all of it is dead at the end."""
+    if when_at is not None:
+        wait_for(lambda: answers(when_at))
+    command = [sys.executable, "-m", module, *arguments]
+    process = subprocess.Popen(command, start_new_session=True, **QUIET)
+    try:
+        yield process
+    finally:
+        for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.wait()
+
+
+def free_address() -> str:
+    """Return an address of this machine at which nobody listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [sys.executable, "-m", "dask"]
-    scheduler = subprocess.Popen(
-        [*command, "scheduler", "--host", f"tcp://{address}", "--no-dashboard"], **QUIET
-    )
-    time.sleep(5)
-    workers = subprocess.Popen(
-        [*command, "worker", address, "--nworkers", "2", "--no-dashboard"], start_new_session=True, **QUIET
-    )
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def answers(address: str) -> bool:
+    """Return whether somebody listens at an address."""
+    host, _, port = address.rpartition(":")
     try:
-        with begun(sweep, out, "--backend", "dask", "--address", address) as process:
-            wait_for(lambda: finished(out) >= 2)
-            scheduler.kill()
-            if process.wait(PATIENCE_S) == 0:
-                raise SystemExit("the sweep ended well without its scheduler")
-    finally:
-        scheduler.kill()
-        os.killpg(workers.pid, signal.SIGKILL)
-    again(sweep, out)
+        socket.create_connection((host, int(port)), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 def again(sweep: Path, out: Path, *options: str) -> None:
@@ -179,12 +228,15 @@ WAYS: dict[str, Way] = {
     "local": on("--workers", "2"),
     "dask": on("--backend", "dask", "--workers", "2"),
     "ray": on("--backend", "ray", "--workers", "2"),
-    "local, sweep killed": with_sweep_killed,
+    "local, sweep killed": with_sweep_killed("--workers", "2"),
+    "dask, sweep killed": with_sweep_killed("--backend", "dask", "--workers", "2"),
+    "ray, sweep killed": with_sweep_killed("--backend", "ray", "--workers", "2"),
     "local, run killed": with_worker_killed("benchmark.child", "--workers", "2"),
     "local, worker killed": with_worker_killed("popen_loky_posix", "--workers", "2"),
     "dask, worker killed": with_worker_killed("spawn_main", "--backend", "dask", "--workers", "2"),
     "ray, worker killed": with_worker_killed("ray::", "--backend", "ray", "--workers", "2"),
     "dask, scheduler killed": with_dask_scheduler_killed,
+    "ray, head killed": with_ray_head_killed,
 }
 
 

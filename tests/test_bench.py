@@ -679,6 +679,22 @@ def test_an_address_that_is_none_is_refused(backend: str, address: str) -> None:
         Pool(backend, 2, address)
 
 
+@pytest.mark.parametrize(("there", "mode"), [(True, "token"), (False, None)])
+def test_a_ray_cluster_is_shown_the_token_of_its_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool, mode: str | None
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setattr(pools, "RAY_TOKEN", tmp_path / "auth_token")
+    if there:
+        pools.RAY_TOKEN.write_text("secret")
+    shown = []
+    monkeypatch.setattr(ray, "init", lambda **_: shown.append(os.environ.get("RAY_AUTH_MODE")))
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    with pools.BACKENDS["ray"](Pool("ray", 2, pools.RAY_AUTO), None):
+        assert shown == [mode]
+
+
 @pytest.mark.parametrize("cpus", [4, 1])
 def test_a_ray_cluster_of_fewer_cpus_does_fewer_runs_at_once(
     monkeypatch: pytest.MonkeyPatch, cpus: int

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,8 @@ from mexit_edge.errors import InputError, MissingExtraError, unknown_name
 TIMEOUT_S = 10.0
 # What Ray itself takes for the cluster that was started on this machine.
 RAY_AUTO = "auto"
+# Where Ray keeps it (https://docs.ray.io/en/latest/ray-security/token-auth.html).
+RAY_TOKEN = Path.home() / ".ray" / "auth_token"
 POLL_S = 0.2
 # With one job joblib would use no Ray at all.
 LEAST_RAY_CPUS = 2
@@ -146,6 +149,10 @@ def _dask_backend(client: Any) -> Any:
 
 @contextmanager
 def _ray(pool: Pool, workers: int | None) -> Iterator[Opened]:
+    if RAY_TOKEN.exists():
+        # From 2.59 on a cluster that Ray started for this user wants its token, which Ray itself shows to
+        # clusters without an address alone. A head that wants none does not look at it.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
     from ray.util.joblib import register_ray
 
