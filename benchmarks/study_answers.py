@@ -90,9 +90,10 @@ STANDINGS_SAID = {
         "equal_cost": "Every regime, for what 30 epochs of joint cost",
         "hapt_small": "Small data: four training subjects of HAPT",
     },
-    "Training subjects of HAPT in three folds, one seed, mean over the folds; in percent.": {
+    "Training subjects in three folds, mean over folds and seeds; in percent.": {
         "hapt_choice": "Out of fold: which regime",
         "hapt_settings": "Out of fold: how to train it",
+        "watch_settings": "Out of fold: how to train on watch",
         "hapt_backbones": "Out of fold: other networks",
         "hapt_wide_tail": "Out of fold: wider later blocks, trained longer",
     },

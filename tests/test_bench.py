@@ -185,6 +185,7 @@ def test_own_windows_are_known_by_what_they_hold(tmp_path: Path) -> None:
         ),
         ({"protocol": {"perturbation_strength": 5}}, "perturbation_strength"),
         ({"protocol": {"mirror_axis": "w"}}, "mirror_axis"),
+        ({"protocol": {"input_limit": 4, "qat_share": 0.1}}, "input_limit must be left out with qat_share"),
         (
             {"data": ["watch"], "seeds": [0], "protocol": {"judged_on": "out_of_fold"}},
             "`split_seed` must be given",

@@ -142,6 +142,21 @@ def test_a_limit_that_is_no_share_is_refused(here, max_drop):
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--input-limit", "0"], "`--input-limit` must be positive and finite"),
+        (["--input-limit", "inf"], "`--input-limit` must be positive and finite"),
+        (["--input-limit", "4", "--qat"], "`--input-limit` must be left out with `--qat`"),
+    ],
+)
+def test_a_limit_of_inputs_that_cannot_be_is_refused(here, options, message):
+    result = mexit("run", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["run", "--epochs", "0"],

@@ -227,6 +227,8 @@ def test_a_network_becomes_one_tflite_of_another_kind(saved: dict[str, Path], he
         (["--quantization", "int9"], "`quantization` must be one of: dynamic, float16, float32, int16, int8"),
         (["--quantization", "int16", "--phone"], "`--keep-names` and `--phone` must come with int8"),
         (["--quantization", "int16", "--per-tensor"], "`per_channel` must be left out unless"),
+        (["--quantization", "float16", "--input-limit", "4"], "`input_limit` must be left out for 'float16'"),
+        (["--input-limit", "0"], "`input_limit` must be positive and finite"),
         (["--quantization", "float16", "--out", "a.mexit"], "`--out` must end in .tflite"),
         (["--out", "a.tflite"], "`--out` must name a bundle"),
         (["--out", ".."], "must end in the name of what is written. Received: '..'"),

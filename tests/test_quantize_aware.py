@@ -32,7 +32,7 @@ from mexit_edge.cli import training
 from mexit_edge.cli.app import app
 from mexit_edge.cli.progress import JobProgress
 from mexit_edge.cli.settings import TrainSettings
-from mexit_edge.compress import convert, export
+from mexit_edge.compress import Quantization, convert, export
 from mexit_edge.compress.fake_quant import carries_ranges, fake_quants
 from mexit_edge.compress.quantize_aware import fine_tuning_epochs, quantize_aware
 from mexit_edge.data import Split
@@ -260,6 +260,12 @@ def test_fine_tuning_is_a_share_of_the_epochs(epochs: int, share: float, phases:
 def test_shares_are_shares(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=f"`{next(iter(wrong))}`"):
         fine_tuning_epochs(10, **wrong)
+
+
+def test_ranges_of_its_own_have_no_limit_of_inputs() -> None:
+    aware = quantize_aware(MultiExitModel(NETWORKS["residual"](), seed=1), WINDOWS)
+    with pytest.raises(InputError, match=r"`input_limit` must be left out .* carries its own ranges"):
+        convert(aware.network, None, Quantization(input_limit=4.0))
 
 
 @pytest.mark.parametrize("command", ["run", "train"])

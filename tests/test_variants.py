@@ -98,6 +98,9 @@ def test_a_name_and_an_object_are_equally_good() -> None:
             {"kind": "dynamic", "per_channel": False},
             "`per_channel` must be left out unless .* with 'dynamic'",
         ),
+        ({"kind": "float16", "input_limit": 4.0}, "`input_limit` must be left out for 'float16'"),
+        ({"input_limit": 0.0}, "`input_limit` must be positive and finite. Received: 0.0"),
+        ({"input_limit": float("nan")}, "`input_limit` must be positive and finite"),
     ],
 )
 def test_options_that_a_kind_does_not_have_are_refused(options: dict[str, Any], message: str) -> None:
@@ -139,6 +142,20 @@ def test_per_channel_and_per_tensor_scales() -> None:
 
     assert most_scales(made("int8")) == 48
     assert most_scales(made("int8, per tensor")) == 1
+
+
+@pytest.mark.parametrize("kind", ["int8", "int16"])
+def test_inputs_saturate_at_their_limit(kind: str) -> None:
+    model, windows = network()
+    jolted = windows.copy()
+    jolted[0, 3], jolted[1, 3] = 40.0, -40.0
+    with converting_in_this_process():
+        content = convert(model, jolted, Quantization(kind, input_limit=2.0))
+        # The ranges of everything behind are those of inputs that saturate.
+        assert content == convert(model, np.clip(jolted, -2, 2), kind)
+    graph = Graph(content)
+    (scale,) = graph.subgraph.tensors[graph.inputs[0]].quantization.scale
+    assert scale == pytest.approx(4 / 255 if kind == "int8" else 2 / 32767, rel=0.01)
 
 
 def test_ends_may_be_float_and_nothing_else() -> None:

@@ -14,7 +14,7 @@ from mexit_edge.benchmark.quality_cost import SCORE
 from mexit_edge.benchmark.record import RunRecord
 from mexit_edge.benchmark.sweep import OUT_OF_FOLD, Protocol, Run
 from mexit_edge.bundle import Bundle
-from mexit_edge.compress import export, fine_tuning_epochs
+from mexit_edge.compress import Quantization, export, fine_tuning_epochs
 from mexit_edge.compress.quantize_aware import FINE_TUNING_RATE, fake_quantized
 from mexit_edge.data import HeldOutTest, Split, dataset, hold_out_test, load, split_by_subject
 from mexit_edge.data.windows_file import load_windows
@@ -73,7 +73,8 @@ def perform(run: Run) -> RunRecord:
     normalisation = Normalisation.fit(everybody.train)
     fitted = _fine_tuned(run, _fit(run, recipe, sets), sets)
     quantized = fitted.model if fitted.fine_tuned is None else fitted.fine_tuned
-    bundle = export(quantized, sets.train, name=run.data, seed=run.seed)
+    quantization = Quantization(input_limit=run.protocol.input_limit)
+    bundle = export(quantized, sets.train, quantization=quantization, name=run.data, seed=run.seed)
     engine = _known(run.protocol.engine, "`engine` must be settled in a run")
     bundle, calibration_y, calibration_logits = _calibrated(run, bundle, sets, fitted, engine)
     severities = run.protocol.severities if judged.sensor.rigid_bodies else (0.0,)

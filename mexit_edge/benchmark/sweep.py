@@ -66,6 +66,7 @@ TRAINING_SETTINGS = (
     "perturbation_strength",
     "mirror_axis",
     "qat_share",
+    "input_limit",
     "training_subjects",
 )
 
@@ -132,6 +133,8 @@ class Protocol(Spec):
             (`mexit_edge.signals.Mirror`). None for none.
         qat_share: epochs of a fine-tuning with fake quantization afterwards, as a share of ``epochs``; None
             for none, the float network is quantized as it is.
+        input_limit: standard deviations beyond which int8 inputs saturate; None for what representative
+            windows reach (`mexit_edge.compress.Quantization`).
         severities: of the judged windows.
         engine: that executes the int8 stages; None for the one that stands for the device.
         max_drop: largest loss of balanced accuracy that the policy is calibrated for, as a share.
@@ -156,9 +159,16 @@ class Protocol(Spec):
     training_subjects: Count | None = None
     qat_share: Annotated[float, Field(gt=0, le=1)] | None = None
     mirror_axis: Axis | None = None
+    input_limit: Positive | None = None
 
     # A run keeps its name when a setting is added that it does not use.
-    came_later: ClassVar[tuple[str, ...]] = ("split_seed", "training_subjects", "qat_share", "mirror_axis")
+    came_later: ClassVar[tuple[str, ...]] = (
+        "split_seed",
+        "training_subjects",
+        "qat_share",
+        "mirror_axis",
+        "input_limit",
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Protocol:
@@ -169,6 +179,8 @@ class Protocol(Spec):
             raise ValueError("patience must be left out with cross_fit, which chooses the epochs itself")
         if self.equal_cost and self.qat_share is not None:
             raise ValueError("qat_share must be left out with equal_cost, which counts one training")
+        if self.input_limit is not None and self.qat_share is not None:
+            raise ValueError("input_limit must be left out with qat_share, which sets the ranges in training")
         if not self.severities or self.severities[0] != 0 or len(set(self.severities)) < len(self.severities):
             raise ValueError("severities must begin with 0, the windows as they are, and be distinct")
         return self

@@ -28,6 +28,7 @@ class ExportSettings:
         quantization: name of a kind.
         io: type of inputs and outputs; None for that of the kind.
         per_channel: whether weights have a scale per output channel.
+        input_limit: magnitude beyond which inputs saturate; None for what the windows reach.
         keep_names: whether the stages keep tensor names, metadata and a signature.
         phone: whether the bundle also holds all stages as signatures of one file.
         seed: of the choice of representative windows.
@@ -40,6 +41,7 @@ class ExportSettings:
     quantization: str = "int8"
     io: str | None = None
     per_channel: bool = True
+    input_limit: float | None = None
     keep_names: bool = False
     phone: bool = False
     seed: int = 0
@@ -68,7 +70,9 @@ def export_and_print(settings: ExportSettings, *, as_json: bool) -> None:
         from mexit_edge.compress import Quantization
         from mexit_edge.compress.fake_quant import carries_ranges
 
-        quantization = Quantization(settings.quantization, settings.io or "", settings.per_channel)
+        quantization = Quantization(
+            settings.quantization, settings.io or "", settings.per_channel, settings.input_limit
+        )
         if not is_bundle and (settings.keep_names or settings.phone):
             raise InputError(
                 "`--keep-names` and `--phone` must come with int8, which alone gives stages. "

@@ -14,6 +14,7 @@ from mexit_edge.cli.options import (
     FineTuningEpochs,
     FineTuningRate,
     FineTuningSeed,
+    InputLimit,
     KerasOut,
     Overwrite,
     OwnWindows,
@@ -57,6 +58,7 @@ def export(
     per_tensor: Annotated[
         bool, typer.Option("--per-tensor", help="One scale per kernel instead of one per channel (int8).")
     ] = False,
+    input_limit: InputLimit = None,
     keep_names: Annotated[
         bool, typer.Option("--keep-names", help="Keep tensor names, metadata and signatures in the stages.")
     ] = False,
@@ -88,6 +90,7 @@ def export(
         quantization=quantization,
         io=io,
         per_channel=not per_tensor,
+        input_limit=input_limit,
         keep_names=keep_names,
         phone=phone,
         seed=seed,

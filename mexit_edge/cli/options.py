@@ -95,6 +95,13 @@ QatShare = Annotated[
     float,
     typer.Option(help="Epochs of fine-tuning, as a share of --epochs.", rich_help_panel=TRAINING),
 ]
+InputLimit = Annotated[
+    float | None,
+    typer.Option(
+        help="Standard deviations beyond which the inputs of integer models saturate, for example 4 "
+        "(default: what the windows reach that set the ranges)."
+    ),
+]
 Quick = Annotated[bool, typer.Option(help="A short training on a quarter of the windows.")]
 
 # Of a trained network

@@ -11,7 +11,7 @@ from rich.console import Console
 from mexit_edge.bundle import Bundle
 from mexit_edge.cli.progress import JobProgress
 from mexit_edge.cli.run_folder import write_run_folder
-from mexit_edge.cli.settings import RUNS, RunSettings, refuse_file_name
+from mexit_edge.cli.settings import RUNS, RunSettings, refuse_file_name, refuse_not_positive
 from mexit_edge.cli.tables import (
     console,
     estimate_table,
@@ -86,6 +86,12 @@ def check_settings(settings: RunSettings) -> None:
     load_device(settings.device)
     if not 0 <= settings.max_drop <= 1:
         raise InputError(f"`--max-drop` must be a share between 0 and 1. Received: {settings.max_drop}.")
+    refuse_not_positive({"input-limit": settings.input_limit})
+    if settings.input_limit is not None and settings.qat:
+        raise InputError(
+            "`--input-limit` must be left out with `--qat`, whose fine-tuning sets the ranges. "
+            f"Received: {settings.input_limit:g}."
+        )
     refuse_file_name(settings.out, "a bundle, NAME.mexit or NAME.zip")
     Bundle.check_target(settings.target, overwrite=settings.overwrite)
     refuse_unwritable(_run_folder(settings))
@@ -176,11 +182,12 @@ def with_policy(settings: RunSettings, bundle: Bundle, sets: Split | HeldOutTest
 
 def quantize_and_cut(settings: RunSettings, model: Any, training: Windows) -> tuple[bytes, Bundle]:
     """Return the whole int8 model, and the bundle of its stages."""
-    from mexit_edge.compress import export_with_whole
+    from mexit_edge.compress import Quantization, export_with_whole
 
     bundle, whole = export_with_whole(
         model,
         training,
+        quantization=Quantization(input_limit=settings.input_limit),
         name=settings.data,
         seed=settings.seed,
     )

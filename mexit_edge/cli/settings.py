@@ -83,11 +83,14 @@ class RunSettings(TrainSettings):
     Args:
         device: name of a device to estimate for.
         max_drop: largest loss of balanced accuracy against the final exit, as a share.
+        input_limit: standard deviations beyond which int8 inputs saturate; None for what training windows
+            reach.
         overwrite: whether a bundle of the name in ``out`` may be replaced.
     """
 
     device: str = "nucleo-l4r5zi"
     max_drop: float = 0.005
+    input_limit: float | None = None
     overwrite: bool = False
 
     @property

@@ -17,6 +17,7 @@ from mexit_edge.cli.options import (
     Data,
     Device,
     Epochs,
+    InputLimit,
     LearningRate,
     Overwrite,
     Patience,
@@ -57,6 +58,7 @@ def run(
     cross_fit: CrossFit = DEFAULTS.cross_fit,
     qat: Qat = DEFAULTS.qat,
     qat_share: QatShare = DEFAULTS.qat_share,
+    input_limit: InputLimit = DEFAULTS.input_limit,
 ) -> None:
     """Do the whole job: recordings, training, int8 stages, thresholds, test, estimates, page."""
     from mexit_edge.cli.run import run_and_print
@@ -81,6 +83,7 @@ def run(
         quick=quick,
         device=device,
         max_drop=max_drop,
+        input_limit=input_limit,
     )
     run_and_print(settings, as_json=as_json)
 

@@ -123,6 +123,11 @@ def _observed(
                 "`quantization` must be 'int8', per channel, for a network that carries its own ranges. "
                 f"Received: {kind}."
             )
+        if kind.input_limit is not None:
+            raise InputError(
+                "`input_limit` must be left out for a network that carries its own ranges. "
+                f"Received: {kind.input_limit}. Quantize the network from before its fine-tuning."
+            )
         return None
     if not kind.is_integer:
         return None
@@ -131,7 +136,11 @@ def _observed(
             f"`representative` must hold windows to observe ranges on, for {kind.kind!r}. Received: None. "
             "Give normalised training windows; only a network of `quantize_aware` carries its own ranges."
         )
-    return representative_arrays(network, representative)
+    arrays = representative_arrays(network, representative)
+    if kind.input_limit is None:
+        return arrays
+    # The ranges of what follows are observed on inputs that saturate, as they do when the model runs.
+    return {name: np.clip(one, -kind.input_limit, kind.input_limit) for name, one in arrays.items()}
 
 
 def _carries_ranges(network: keras.Model) -> bool:

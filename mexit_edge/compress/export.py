@@ -57,7 +57,8 @@ def export(
         model: a `MultiExitModel`, or a functional network with outputs ``exit_01``, ...
         representative: training windows; a class-balanced choice of them is used. An array is taken as it is,
             (n, time, channels) as the network takes it.
-        quantization: ``"int8"``, per channel or per tensor; bundles have int8 inputs and outputs.
+        quantization: ``"int8"``, per channel or per tensor, with a limit of inputs or without; bundles have
+            int8 inputs and outputs.
         name: of the bundle.
         sensor: what the windows are; known from `Windows`, needed with arrays only if more than shapes is
             to be known.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from types import MappingProxyType
 
 from mexit_edge.errors import InputError, unknown_name
@@ -27,6 +28,10 @@ class Quantization:
             bits, activations quantized anew in every inference. ``"float32"``: nothing is quantized.
         io: type of inputs and outputs: that of the activations (the default), or ``"float32"``.
         per_channel: whether weights have a scale per output channel, or one per tensor (``"int8"`` only).
+        input_limit: magnitude beyond which inputs saturate, in the units that the network takes: behind a
+            normalisation, standard deviations (integer kinds only). None for the range that representative
+            windows reach. One jolt among them makes the steps of an input too coarse for what is quiet;
+            docs/quantization.md has what 4 is worth.
 
     Raises:
         InputError: no such kind, or an option that it does not have.
@@ -35,6 +40,7 @@ class Quantization:
     kind: str = "int8"
     io: str = ""
     per_channel: bool = True
+    input_limit: float | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -53,6 +59,15 @@ class Quantization:
                 "`per_channel` must be left out unless the quantization is 'int8': the converter has no "
                 f"choice of scales elsewhere. Received: {self.per_channel} with {self.kind!r}."
             )
+
+        if self.input_limit is not None:
+            if not self.is_integer:
+                raise InputError(
+                    f"`input_limit` must be left out for {self.kind!r}, whose inputs have no range. "
+                    f"Received: {self.input_limit}."
+                )
+            if not 0 < self.input_limit < inf:
+                raise InputError(f"`input_limit` must be positive and finite. Received: {self.input_limit}.")
 
     @property
     def is_integer(self) -> bool:
