@@ -12,7 +12,7 @@ have two), and whether results.csv is the same, byte for byte. About fifteen min
 from __future__ import annotations
 
 import argparse
-import signal
+import os
 import socket
 import subprocess
 import sys
@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -48,6 +49,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=8)
     n_runs = parser.parse_args().runs
+    # A token that Ray left for this user would be asked for by the head, and not by who is given its address.
+    os.environ["RAY_AUTH_MODE"] = "disabled"
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -102,7 +105,7 @@ def with_worker_killed(pattern: str, *options: str) -> Way:
     def way(sweep: Path, out: Path) -> None:
         with begun(sweep, out, *options) as process:
             wait_for(lambda: finished(out) >= 2 and bool(below(process.pid, pattern)))
-            below(process.pid, pattern)[0].send_signal(signal.SIGKILL)
+            kill_below(process.pid, pattern)
             if process.wait(PATIENCE_S):
                 raise SystemExit(f"the sweep ended with code {process.returncode} after the loss of a worker")
 
@@ -123,25 +126,25 @@ def with_dask_scheduler_killed(sweep: Path, out: Path) -> None:
 def with_ray_head_killed(sweep: Path, out: Path) -> None:
     """Kill what a Ray cluster keeps its state in when two runs are finished, and go on without it."""
     address = free_address()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        started(
-            *("ray.scripts.scripts", "start", "--head", "--block", "--num-cpus", "2", "--temp-dir", folder),
-            *("--port", address.rpartition(":")[2], "--include-dashboard", "false"),
-        ) as head,
-    ):
-        wait_for(lambda: answers(address))
-        lost_with(
-            lambda: [process.kill() for process in below(head.pid, "gcs_server")],
-            *(sweep, out, "--backend", "ray", "--address", address),
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        start = ["ray.scripts.scripts", "start", "--head", "--block", "--num-cpus", "2"]
+        where = ["--port", address.rpartition(":")[2], "--temp-dir", folder, "--include-dashboard", "false"]
+        with started(*start, *where) as head:
+            wait_for(lambda: answers(address))
+            kill = partial(kill_below, head.pid, "gcs_server")
+            lost_with(kill, sweep, out, "--backend", "ray", "--address", address)
     again(sweep, out)
+
+
+def kill_below(pid: int, pattern: str) -> None:
+    """Kill a process that descends from one and whose command line holds a pattern."""
+    below(pid, pattern)[0].kill()
 
 
 def lost_with(kill: Callable[[], object], sweep: Path, out: Path, *options: str) -> None:
     """Begin the sweep, kill what it hangs on when two runs are finished, and wait until it ends by itself."""
     with begun(sweep, out, *options) as process:
-        wait_for(lambda: finished(out) >= 2)
+        wait_for(lambda: finished(out) >= 2 or process.poll() is not None)
         kill()
         if process.wait(PATIENCE_S) == 0:
             raise SystemExit("the sweep ended well without its scheduler")
@@ -149,11 +152,11 @@ def lost_with(kill: Callable[[], object], sweep: Path, out: Path, *options: str)
 
 @contextmanager
 def started(module: str, *arguments: str, when_at: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a part of a cluster, once somebody answers at an address; all of it is dead at the end."""
+    """Start a part of a cluster when somebody answers at an address; kill it and its children at the end."""
     if when_at is not None:
         wait_for(lambda: answers(when_at))
     command = [sys.executable, "-m", module, *arguments]
-    process = subprocess.Popen(command, start_new_session=True, **QUIET)
+    process = subprocess.Popen(command, **QUIET)
     try:
         yield process
     finally:

@@ -46,6 +46,7 @@ from mexit_edge.benchmark.summary import (
     robust_severities,
     summarise,
 )
+from mexit_edge.benchmark.sweep import read_sweep
 from mexit_edge.benchmark.tables import by_final_quality
 from mexit_edge.exits import Interval
 from mexit_edge.files import write_bytes
@@ -98,6 +99,10 @@ STANDINGS_SAID = {
         "hapt_wide_tail": "Out of fold: wider later blocks, trained longer",
     },
 }
+HOURS_SAID = (
+    "By the clock of two cores, which did other work as well. `measured_hours` are of the starts that were "
+    "timed, `estimated_hours` of all runs of the sweep at that pace."
+)
 ADVICE_SAID = "As the page of the sweep says it. No interval is corrected for the number of regimes."
 
 # (regime, seed, severity) -> quality over cost.
@@ -144,6 +149,7 @@ def main() -> None:
             if results_of(name).exists()
         ),
         *(advice_text(said, name) for said, name in SWEEPS.items() if results_of(name).exists()),
+        section("What it takes", HOURS_SAID, table(hours())),
     ]
     write_bytes(TABLES, ("\n\n".join(texts) + "\n").encode(), overwrite=True)
     print(f"{len(rows)} differences. Tables: {TABLES}")
@@ -370,6 +376,22 @@ def advice_text(said: str, name: str) -> str:
         for pick in advice.picks
     ]
     return section(f"Which regime to take, {said}", ADVICE_SAID, table(rows))
+
+
+def hours() -> list[Row]:
+    """Return a row per sweep that was timed."""
+    rows: dict[str, Row] = {}
+    for start in tables.read(OUT.with_name("hours.csv")):
+        row = rows.setdefault(
+            start["sweep"], {"sweep": start["sweep"], "timed_runs": 0, "measured_hours": 0.0}
+        )
+        row["timed_runs"] += int(start["runs"])
+        row["measured_hours"] += float(start["measured_hours"])
+    for name, row in rows.items():
+        row["runs"] = read_sweep(HERE / "study" / f"{name}.toml").n_runs
+        row["measured_hours"] = round(row["measured_hours"], 2)
+        row["estimated_hours"] = round(row["runs"] * row["measured_hours"] / row["timed_runs"], 1)
+    return list(rows.values())
 
 
 def section(title: str, said: str, text: str) -> str:

@@ -12,6 +12,7 @@ from fixtures_bench import save_windows
 
 from mexit_edge.benchmark.run import perform, perturbed, subject_sets, with_fewer
 from mexit_edge.benchmark.sweep import Run, make_sweep
+from mexit_edge.compress import Quantization
 from mexit_edge.data import HeldOutTest, Split
 from mexit_edge.data import catalogue as catalogue_room
 from mexit_edge.errors import InputError
@@ -200,6 +201,26 @@ def test_a_run_leaves_what_every_exit_says(people: Windows, monkeypatch: pytest.
     assert record.training_cost[-1]["epochs"] == 1
     # Every training window was judged by a network that never saw its subject.
     assert len(record.calibration_y) == len(people.of_subjects(record.subjects["training"]))
+
+
+def test_the_limit_of_inputs_reaches_the_quantization(
+    people: Windows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mexit_edge.benchmark.run.load", lambda name: people)
+
+    class ReachedError(Exception):
+        pass
+
+    def export(model: MultiExitModel, windows: Windows, *, quantization: Quantization, **_: object) -> None:
+        # With neither strength nor mirror nothing is perturbed.
+        assert model.perturbations == ()
+        assert quantization == Quantization(input_limit=3.0)
+        raise ReachedError
+
+    monkeypatch.setattr("mexit_edge.benchmark.run.export", export)
+    (run,) = runs_of(epochs=1, input_limit=3.0, perturbation_strength=0.0)
+    with pytest.raises(ReachedError):
+        perform(run)
 
 
 def test_windows_that_changed_since_the_sweep_began_are_refused(tmp_path: Path) -> None:

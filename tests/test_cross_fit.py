@@ -126,6 +126,22 @@ def test_logits_stand_in_the_order_of_their_windows(fitted) -> None:
         assert np.allclose(again, found.logits[chosen], atol=1e-5) == (found.epochs == EPOCHS)
 
 
+def test_held_out_inputs_saturate_where_those_of_the_network_for_use_will(fitted) -> None:
+    recorder = Recorder()
+    found = cross_fit(
+        recorder, WINDOWS, FOLDS, epochs=1, batch_size=20, seed=2, last_share=1.0, input_limit=0.5
+    )
+    assert not set(found.folds) ^ set(fitted[1].folds)
+    np.testing.assert_array_equal(found.windows.x, fitted[1].windows.x)
+    for fold, model in zip(found.folds, recorder.models, strict=True):
+        chosen = np.isin(found.windows.subject, fold)
+        held_out = found.windows.take(chosen)
+        normalised = np.clip(model.normalisation.apply(held_out.x), -0.5, 0.5)
+        predicted = model.network.predict(normalised, verbose=0)
+        again = np.stack([predicted[exit_] for exit_ in model.exits], axis=1)
+        np.testing.assert_allclose(again, found.logits[chosen], atol=1e-5)
+
+
 def test_the_epoch_of_the_lowest_loss_is_chosen(fitted) -> None:
     _, found = fitted
     assert list(found.losses) == [1, 2, 3]

@@ -85,6 +85,22 @@ def test_a_saved_model_becomes_a_bundle_with_its_normalisation(saved: dict[str, 
     assert Runtime(bundle).all_logits(WINDOWS.x[:2]).shape == (2, 3, 4)
 
 
+def test_inputs_saturate_where_they_are_told_to(saved: dict[str, Path], here: Path) -> None:
+    result = export(saved["model"], "--input-limit", "0.5", "--json")
+    assert result.exit_code == 0, result.stderr
+    facts = json.loads(result.stdout)
+    assert facts["input_limit"] == 0.5
+    bundle = Bundle.load(here / facts["bundle"])
+    assert bundle.manifest.input.scale == pytest.approx(1 / 255, rel=0.01)
+    normalisation = load_saved(saved["model"], "network").normalisation
+    runtime, windows = Runtime(bundle), WINDOWS.x[:20]
+    assert np.abs(normalisation.apply(windows)).max() > 1
+    # The ends of the range lie at most half a step off the limit.
+    np.testing.assert_array_equal(
+        runtime.all_logits(windows), runtime.all_logits(normalisation.saturated(windows, 0.503))
+    )
+
+
 def test_names_and_the_file_for_phones_come_on_request(saved: dict[str, Path], here: Path) -> None:
     result = export(saved["model"], "--keep-names", "--phone", "--json")
     assert result.exit_code == 0, result.stderr

@@ -45,7 +45,9 @@ def job(folder):
     """
     # Of all regimes the one whose exits change the graph: F_1 and F_2 cross the borders of stages.
     regime = ("--regime", "boosted", "--set", "ratio=0.4")
-    done = mexit(folder, "run", "--quick", "--epochs", "2", "--seed", "3", "--json", *regime)
+    done = mexit(
+        folder, "run", "--quick", "--epochs", "2", "--seed", "3", "--json", "--input-limit", "4", *regime
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
 
@@ -80,6 +82,11 @@ def test_the_bundle_is_whole_and_knows_its_subjects(job, folder):
     assert list(bundle.manifest.training.train_subjects) == subjects["train"]
     assert list(bundle.manifest.policy.calibration.subjects) == subjects["calibration"]
     assert bundle.golden is not None
+
+
+def test_inputs_saturate_where_they_are_told_to(job, folder):
+    # Of both signs there is more than 4 standard deviations among the windows observed.
+    assert Bundle.load(folder / job["bundle"]).manifest.input.scale == pytest.approx(8 / 255, rel=0.01)
 
 
 def test_the_page_needs_nothing_else(job, folder):

@@ -432,6 +432,16 @@ def test_a_normalisation_that_cannot_be_applied_is_refused(offset, scale):
         Normalisation(offset, scale)
 
 
+@pytest.mark.parametrize("limit", [0.5, 4.0])
+def test_saturated_samples_are_those_whose_normalised_ones_are_clipped(phone, limit):
+    normalisation = Normalisation((0.2,) * 7, (0.1, 0.1, 0.1, 2.0, 2.0, 2.0, 5.0))
+    x = 3 * noise(phone)
+    saturated = normalisation.saturated(x, limit)
+    assert saturated.dtype == np.float32
+    expected = np.clip(normalisation.apply(x), -limit, limit)
+    np.testing.assert_allclose(normalisation.apply(saturated), expected, atol=1e-5)
+
+
 # Perturbations
 
 STRONG = (Rotation(3.0), ChannelScale(0.5), Speed(0.5, 2.0), Jitter(0.3, (1.0,) * 7))
@@ -564,9 +574,15 @@ def test_what_cannot_be_mirrored_is_refused(phone):
         Mirror("x", 1.5)
     with pytest.raises(InputError, match="must have rigid bodies"):
         Mirror("x")(x, Sensor.plain(7, 32), rng)
-    magnetic = replace(phone, units=("uT", *phone.units[1:]))
-    with pytest.raises(InputError, match=r"to be mirrored. Received: .*uT"):
-        Mirror("x")(x, magnetic, rng)
+    for units in (("uT",) * 3, ("g", "g", "rad/s"), ("furlong",) * 3):
+        with pytest.raises(InputError, match=rf"to be mirrored. Received: {', '.join(units)}"):
+            Mirror("x")(x, replace(phone, units=(*units, *phone.units[3:])), rng)
+
+
+@pytest.mark.parametrize("units", [("mg", "dps"), ("m/s²", "°/s"), ("m/s**2", "mdps")])
+def test_a_mirror_knows_every_spelling_of_a_unit(phone, units):
+    spelled = replace(phone, units=(units[0],) * 3 + (units[1],) * 3 + ("degC",))
+    assert Mirror("y").signs(spelled).tolist() == [1, -1, 1, -1, 1, -1, 1]
 
 
 def test_speed_keeps_a_constant_signal_constant(phone):

@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,8 +20,6 @@ from mexit_edge.errors import InputError, MissingExtraError, unknown_name
 TIMEOUT_S = 10.0
 # What Ray itself takes for the cluster that was started on this machine.
 RAY_AUTO = "auto"
-# Where Ray keeps it (https://docs.ray.io/en/latest/ray-security/token-auth.html).
-RAY_TOKEN = Path.home() / ".ray" / "auth_token"
 POLL_S = 0.2
 # With one job joblib would use no Ray at all.
 LEAST_RAY_CPUS = 2
@@ -149,21 +146,25 @@ def _dask_backend(client: Any) -> Any:
 
 @contextmanager
 def _ray(pool: Pool, workers: int | None) -> Iterator[Opened]:
-    if RAY_TOKEN.exists():
-        # From 2.59 on a cluster that Ray started for this user wants its token, which Ray itself shows to
-        # clusters without an address alone. A head that wants none does not look at it.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
     from ray.util.joblib import register_ray
 
     register_ray()
+    from ray.exceptions import AuthenticationError
+
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if pool.address is None:
         options |= {"num_cpus": max(LEAST_RAY_CPUS, workers or pool.n_local), "include_dashboard": False}
     try:
         ray.init(address=pool.address or "local", **options)
+    except AuthenticationError as error:
+        raise InputError(
+            f"`address` must be of a Ray cluster whose token is known here. Received: {pool.address}: {error}"
+        ) from error
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-        raise WorkersLostError(f"the Ray head does not answer: {error}") from error
+        # Ray shows its token to an address only where it is told to, and says no more than that it failed.
+        hint = "" if pool.address is None else " If it wants a token, set RAY_AUTH_MODE=token."
+        raise WorkersLostError(f"the Ray head does not answer: {error}.{hint}") from error
     try:
         cpus = int(ray.cluster_resources().get("CPU", 0))
         if cpus < LEAST_RAY_CPUS:

@@ -239,6 +239,7 @@ def _fit(run: Run, recipe: Recipe, sets: Split | HeldOutTest) -> _Fitted:
         batch_size=recipe.batch_size,
         seed=run.seed,
         last_share=LAST_SHARE,
+        input_limit=run.protocol.input_limit,
     )
     model = _model(recipe, sets.train, run.protocol)
     model.fit(
@@ -275,12 +276,10 @@ def _fine_tuned(run: Run, fitted: _Fitted, sets: Split | HeldOutTest) -> _Fitted
 
 def _model(recipe: Recipe, train: Windows, protocol: Protocol) -> Any:
     """Return a new model whose training windows are perturbed as the protocol says."""
-    if not train.sensor.rigid_bodies:
-        return recipe.model(train)
     chain: tuple[Perturbation, ...] = ()
     if protocol.mirror_axis is not None:
         chain += (Mirror(protocol.mirror_axis),)
-    if protocol.perturbation_strength:
+    if protocol.perturbation_strength and train.sensor.rigid_bodies:
         chain += inertial_perturbations(Normalisation.fit(train).scale, protocol.perturbation_strength)
     return recipe.model(train, chain)
 

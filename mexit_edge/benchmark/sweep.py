@@ -129,12 +129,12 @@ class Protocol(Spec):
         clip_norm: largest norm of the gradient; None for no limit.
         patience: epochs without an improvement of any exit that end a phase; None to train all epochs.
         perturbation_strength: of the training windows; 1 is the standard strength.
-        mirror_axis: of the device; half of the training windows are seen as if it were worn on the other side
-            (`mexit_edge.signals.Mirror`). None for none.
+        mirror_axis: of the device; half of the windows that training perturbs are seen as if it were worn on
+            the other side (`mexit_edge.signals.Mirror`). None for none.
         qat_share: epochs of a fine-tuning with fake quantization afterwards, as a share of ``epochs``; None
             for none, the float network is quantized as it is.
-        input_limit: standard deviations beyond which int8 inputs saturate; None for what representative
-            windows reach (`mexit_edge.compress.Quantization`).
+        input_limit: standard deviations beyond which int8 inputs saturate; None for the range of the
+            representative windows (`mexit_edge.compress.Quantization`).
         severities: of the judged windows.
         engine: that executes the int8 stages; None for the one that stands for the device.
         max_drop: largest loss of balanced accuracy that the policy is calibrated for, as a share.

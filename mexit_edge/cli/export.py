@@ -28,7 +28,8 @@ class ExportSettings:
         quantization: name of a kind.
         io: type of inputs and outputs; None for that of the kind.
         per_channel: whether weights have a scale per output channel.
-        input_limit: magnitude beyond which inputs saturate; None for what the windows reach.
+        input_limit: magnitude beyond which inputs saturate, after normalisation; None for the range of the
+            windows.
         keep_names: whether the stages keep tensor names, metadata and a signature.
         phone: whether the bundle also holds all stages as signatures of one file.
         seed: of the choice of representative windows.
@@ -84,6 +85,11 @@ def export_and_print(settings: ExportSettings, *, as_json: bool) -> None:
     said: str | None = None
     own_ranges = carries_ranges(getattr(model, "network", model))
     if own_ranges:
+        if quantization.input_limit is not None:
+            raise InputError(
+                "`--input-limit` must be left out for a network that carries its own ranges. "
+                f"Received: {quantization.input_limit:g}. Give the network from before its fine-tuning."
+            )
         screen.print("The ranges of activations come with the network: none are observed.")
     # Of a bundle they say the sensor and the classes too.
     if quantization.is_integer and (is_bundle or not own_ranges):
@@ -97,7 +103,12 @@ def export_and_print(settings: ExportSettings, *, as_json: bool) -> None:
         facts = _bundle_facts(bundle, target)
     else:
         facts = _export_model(settings, model, windows, quantization, target, progress)
-    facts = {"kind": quantization.kind, "per_channel": quantization.per_channel, **facts}
+    facts = {
+        "kind": quantization.kind,
+        "per_channel": quantization.per_channel,
+        "input_limit": quantization.input_limit,
+        **facts,
+    }
     if as_json:
         print_json({**facts, "windows": said})
         return

@@ -98,8 +98,8 @@ QatShare = Annotated[
 InputLimit = Annotated[
     float | None,
     typer.Option(
-        help="Standard deviations beyond which the inputs of integer models saturate, for example 4 "
-        "(default: what the windows reach that set the ranges)."
+        help="Where the inputs of integer models saturate at the latest, in standard deviations after "
+        "normalisation, for example 4; not with --qat (default: the range of the windows observed)."
     ),
 ]
 Quick = Annotated[bool, typer.Option(help="A short training on a quarter of the windows.")]

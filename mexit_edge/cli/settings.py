@@ -83,8 +83,8 @@ class RunSettings(TrainSettings):
     Args:
         device: name of a device to estimate for.
         max_drop: largest loss of balanced accuracy against the final exit, as a share.
-        input_limit: standard deviations beyond which int8 inputs saturate; None for what training windows
-            reach.
+        input_limit: standard deviations beyond which int8 inputs saturate; None for the range of training
+            windows.
         overwrite: whether a bundle of the name in ``out`` may be replaced.
     """
 

@@ -12,6 +12,7 @@ import numpy as np
 from mexit_edge.cli.progress import EpochLines, JobProgress
 from mexit_edge.cli.settings import (
     QUICK_STRIDE,
+    RunSettings,
     TrainSettings,
     refuse_not_positive,
 )
@@ -284,6 +285,7 @@ def _cross_fitted(
             batch_size=settings.batch_size,
             seed=settings.seed,
             last_share=LAST_SHARE,
+            input_limit=settings.input_limit if isinstance(settings, RunSettings) else None,
             callbacks=callbacks,
             checkpoint=folder,
         )

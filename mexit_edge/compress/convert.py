@@ -39,9 +39,9 @@ def convert(
         quantization: a kind's name, or an object with its options.
 
     Raises:
-        InputError: the network has a rolled recurrent layer, a dynamic shape, an operator without the form
-            asked for, or one that TFLite does not have; it is too large; a weight is not finite; or the
-            representative windows do not fit it.
+        InputError: the network carries its own ranges, which ``quantization`` would change; it has a rolled
+            recurrent layer, a dynamic shape, an operator without the form asked for, or one that TFLite does
+            not have; it is too large; a weight is not finite; or the representative windows do not fit it.
         RunError: the converter crashed or took longer than 15 minutes.
 
     Example:

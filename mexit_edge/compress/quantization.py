@@ -28,10 +28,10 @@ class Quantization:
             bits, activations quantized anew in every inference. ``"float32"``: nothing is quantized.
         io: type of inputs and outputs: that of the activations (the default), or ``"float32"``.
         per_channel: whether weights have a scale per output channel, or one per tensor (``"int8"`` only).
-        input_limit: magnitude beyond which inputs saturate, in the units that the network takes: behind a
-            normalisation, standard deviations (integer kinds only). None for the range that representative
-            windows reach. One jolt among them makes the steps of an input too coarse for what is quiet;
-            docs/quantization.md has what 4 is worth.
+        input_limit: largest magnitude of the range of inputs, beyond which they saturate, in the units that
+            the network takes: behind a normalisation, standard deviations (integer kinds only). None for the
+            range of the representative windows, as where they stay below the limit. One jolt among them makes
+            the steps of an input too coarse for what is quiet (docs/quantization.md).
 
     Raises:
         InputError: no such kind, or an option that it does not have.
@@ -59,7 +59,6 @@ class Quantization:
                 "`per_channel` must be left out unless the quantization is 'int8': the converter has no "
                 f"choice of scales elsewhere. Received: {self.per_channel} with {self.kind!r}."
             )
-
         if self.input_limit is not None:
             if not self.is_integer:
                 raise InputError(

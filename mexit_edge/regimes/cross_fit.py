@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from mexit_edge.regimes.cost import PhaseCost
 from mexit_edge.regimes.early_stopping import eligible_from
 from mexit_edge.regimes.regime import require_positive, require_share
 from mexit_edge.regimes.sources import make_source
-from mexit_edge.signals import Windows
+from mexit_edge.signals import Normalisation, Windows
 
 MakeModel = Callable[[Windows, int], Any]
 Result = tuple[dict[int, NDArray[np.float32]], tuple[PhaseCost, ...]]
@@ -76,6 +76,7 @@ def cross_fit(
     batch_size: int = 64,
     seed: int = 0,
     last_share: float = 1.0,
+    input_limit: float | None = None,
     callbacks: Callable[[int], Sequence[Any]] | None = None,
     checkpoint: Path | None = None,
 ) -> OutOfFold:
@@ -94,6 +95,8 @@ def cross_fit(
         seed: of the folds.
         last_share: share of the last phase's epochs, at its end, among which the best number is chosen; see
             `MultiExitEarlyStopping`.
+        input_limit: of the network for use (`mexit_edge.compress.Quantization`): the logits are of inputs
+            that saturate there. None for none.
         callbacks: fold from 0 -> callbacks for its training.
         checkpoint: folder for what is done, so that an interrupted call goes on; None for none. It is not
             removed at the end.
@@ -111,7 +114,10 @@ def cross_fit(
         train, held_out = _split(windows, subjects)
         model = make_model(train, number)
         file = None if checkpoint is None else checkpoint / f"fold_{number + 1:02d}.npz"
-        fold_file = _FoldFile(file, model, epochs, batch_size, train, last_share)
+        if input_limit is not None:
+            normalisation = model.normalisation or Normalisation.fit(train)
+            held_out = replace(held_out, x=normalisation.saturated(held_out.x, input_limit))
+        fold_file = _FoldFile(file, model, epochs, batch_size, train, last_share, input_limit)
         result = fold_file.load()
         if result is None:
             collector = _Collector(held_out, len(model.phases), last_share)
@@ -214,12 +220,14 @@ class _FoldFile:
         batch_size: int,
         train: Windows,
         last_share: float,
+        input_limit: float | None,
     ) -> None:
         self._path = path
         self._fingerprint = {
             **training_facts(model, epochs),
             **make_source(model, train, None, batch_size, None, None, None).facts,
             "last_share": last_share,
+            "input_limit": input_limit,
         }
 
     def load(self) -> Result | None:

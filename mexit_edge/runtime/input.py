@@ -56,8 +56,8 @@ def fixed_point_affine(
     shift = min(30, floor(np.log2(INT32_HIGH / reach)))
     if shift < SMALLEST_SHIFT:
         raise InputError(
-            "`units_per_count` must be small against the normalisation's scale. "
-            f"Received: {sensor.units_per_count} for scales {normalisation.scale}."
+            "`units_per_count` must be small against the normalisation's scale times the input's. "
+            f"Received: {sensor.units_per_count} for scales {normalisation.scale} times {scale:g}."
         )
     half = 1 << (shift - 1)
     return FixedPointInput(

@@ -12,6 +12,7 @@ from mexit_edge.signals.recording import Recording
 from mexit_edge.signals.resample import ResampledStream, low_pass_kernel
 from mexit_edge.signals.sensor import Sensor
 from mexit_edge.signals.stream import ChangedStream, Chunk, RecordingStream, Stream
+from mexit_edge.signals.units import QUANTITIES, quantity_of, spelled
 
 # Rates this close are one rate: what a sensor's oscillator is off by, and what is measured from time stamps.
 # A choice of ours; the simulator's clock drift shows what such an error costs.
@@ -20,20 +21,6 @@ RATE_TOLERANCE = 0.01
 _SAME_RATE = 1e-6
 # The low-pass grows with the ratio of the rates.
 MAX_RATE_RATIO = 1000
-
-# Quantity -> unit -> how much of the quantity's first unit it is.
-# Standard gravity is 9.80665 m/s^2 (CGPM 1901).
-_QUANTITIES: dict[str, dict[str, float]] = {
-    "acceleration": {"m/s^2": 1.0, "g": 9.80665, "mg": 9.80665e-3},
-    "angular rate": {"rad/s": 1.0, "deg/s": float(np.pi) / 180, "mdeg/s": float(np.pi) / 180e3},
-    "voltage": {"V": 1.0, "mV": 1e-3, "uV": 1e-6},
-    "magnetic flux density": {"T": 1.0, "mT": 1e-3, "uT": 1e-6, "G": 1e-4, "mG": 1e-7},
-}
-# Other spellings of the units above.
-_SPELLINGS = {
-    "m/s2": "m/s^2", "m/s²": "m/s^2", "m/s**2": "m/s^2", "dps": "deg/s", "°/s": "deg/s", "mdps": "mdeg/s",
-    "µV": "uV", "μV": "uV", "µT": "uT", "μT": "uT", "gauss": "G",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -150,13 +137,13 @@ def _factor(unit: str, wanted: str, what: str) -> float:
     Raises:
         InputError: they are of different quantities, or one is unknown.
     """
-    unit, wanted = _SPELLINGS.get(unit, unit), _SPELLINGS.get(wanted, wanted)
+    unit, wanted = spelled(unit), spelled(wanted)
     if unit == wanted:
         return 1.0
-    for units in _QUANTITIES.values():
-        if unit in units and wanted in units:
-            return units[unit] / units[wanted]
-    known = next((list(units) for units in _QUANTITIES.values() if wanted in units), [wanted])
+    quantity = quantity_of(wanted)
+    known = {wanted: 1.0} if quantity is None else QUANTITIES[quantity]
+    if unit in known:
+        return known[unit] / known[wanted]
     raise InputError(
         f"`units` of {what} must be {wanted}, or convertible to it: {', '.join(known)}. Received: {unit!r}."
     )

@@ -71,3 +71,13 @@ class Normalisation:
         offset, scale = np.asarray(self.offset, np.float32), np.asarray(self.scale, np.float32)
         normalised: NDArray[np.float32] = (x - offset) / scale
         return normalised
+
+    def saturated(self, x: NDArray[np.float32], limit: float) -> NDArray[np.float32]:
+        """Return (..., channels), in their units, as an input would see them that saturates.
+
+        Args:
+            x: samples.
+            limit: largest magnitude of a normalised sample; what lies beyond becomes as large as that.
+        """
+        offset, reach = np.asarray(self.offset, np.float32), np.asarray(self.scale, np.float32) * limit
+        return np.clip(x, offset - reach, offset + reach).astype(np.float32)

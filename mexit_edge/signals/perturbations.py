@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mexit_edge.errors import InputError
 from mexit_edge.signals.sensor import Channels, Sensor
+from mexit_edge.signals.units import quantity_of
 
 Batch = NDArray[np.float32]
 
@@ -25,10 +26,9 @@ MAX_STRENGTH = 4.0
 
 Axis = Literal["x", "y", "z"]
 
-# Units of vectors, which a mirror turns round along its own axis, and of angular rates, which it turns round
-# along the other two.
-_VECTORS = ("g", "m/s2", "m/s^2")
-_ANGULAR_RATES = ("rad/s", "deg/s")
+# Whether a mirror image has the quantity reversed along the mirror's normal, as a length is, or along the
+# other two axes, as whatever turns is: polar and axial vectors.
+_IS_POLAR = {"acceleration": True, "angular rate": False}
 
 # What severities 0 to 5 multiply the standard strength by.
 SEVERITY_STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
@@ -66,18 +66,21 @@ class Rotation:
 class Mirror:
     """Show a share of the windows as a mirror image: worn on the left becomes worn on the right.
 
-    Reverses one axis of accelerations and the other two of angular rates, which are axial vectors: the
-    mirror image of a turn about an axis in the mirror's plane turns the other way. No rotation does that.
-    A watch worn the usual way has its x axis along the forearm, towards the hand on one side and away from it
-    on the other; y and z are the same on both, so ``"x"`` is its axis.
+    Reverses one axis of accelerations and the other two of angular rates: they are polar and axial vectors
+    (Goldstein, Poole and Safko, Classical Mechanics, section 4.8). No rotation does that. Channels of no
+    rigid body stay. It asks that the device is worn in one way on either side, and that no class has a side
+    of its own, as "turn left" has.
+
+    A watch that is worn the usual way has one axis along the forearm, towards the hand on one side and
+    away from it on the other, and two that are the same on both: the first is its ``axis``.
 
     Args:
         axis: of the device, which the other side of the body reverses.
-        share: of the windows, at random.
+        share: of the windows, drawn at random.
 
     Raises:
-        InputError: there is no such axis, or the share is none; called, the sensor has no rigid bodies, or
-            one whose units are neither of accelerations nor of angular rates.
+        InputError: there is no such axis, or ``share`` is not from 0 to 1; called, the sensor has no rigid
+            bodies, or one that measures neither acceleration nor angular rate.
     """
 
     axis: Axis
@@ -99,9 +102,9 @@ class Mirror:
         if not sensor.rigid_bodies:
             raise InputError("`sensor` must have rigid bodies to be mirrored. Received: one without.")
         signs = np.ones(sensor.n_channels, np.float32)
+        along = np.isin(get_args(Axis), self.axis)
         for channels in (sensor.triads[triad] for body in sensor.rigid_bodies for triad in body):
-            along = np.isin(get_args(Axis), self.axis)
-            signs[list(channels)] = np.where(along == _is_vector(sensor, channels), -1, 1)
+            signs[list(channels)] = np.where(along == _is_polar(sensor, channels), -1, 1)
         return signs
 
 
@@ -187,16 +190,16 @@ def apply_perturbations(
     return x
 
 
-def _is_vector(sensor: Sensor, channels: Channels) -> bool:
-    """Return whether a triad measures vectors, and not angular rates."""
-    units = {sensor.units[channel] for channel in channels}
-    for known, is_vector in ((_VECTORS, True), (_ANGULAR_RATES, False)):
-        if units <= set(known):
-            return is_vector
-    raise InputError(
-        f"`units` must be of {', '.join(_VECTORS + _ANGULAR_RATES)} to be mirrored. Received: "
-        f"{', '.join(sorted(units))}, of channels that a mirror would change in a way unknown here."
-    )
+def _is_polar(sensor: Sensor, channels: Channels) -> bool:
+    """Return whether a triad measures polar vectors, and not axial ones."""
+    units = [sensor.units[channel] for channel in channels]
+    found = {_IS_POLAR.get(quantity_of(unit) or "") for unit in units}
+    if len(found) > 1 or None in found:
+        raise InputError(
+            f"`units` must be of {' or '.join(_IS_POLAR)} to be mirrored. Received: {', '.join(units)}: what "
+            "a mirror does to them is not known here."
+        )
+    return bool(found.pop())
 
 
 def _rotations(n: int, max_angle_rad: float, rng: np.random.Generator) -> Batch:
