@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tables
 
-from mexit_edge.benchmark.advice import advise, severities_said, share_of
+from mexit_edge.benchmark.advice import advise, points_of, severities_said, share_of
 from mexit_edge.benchmark.figures import Difference, plot_forests
 from mexit_edge.benchmark.quality_cost import QualityCostCurve
 from mexit_edge.benchmark.rows import INT8, PLAIN
@@ -37,6 +37,7 @@ from mexit_edge.benchmark.summary import (
     ROBUST_QUALITY,
     TRAINING_MACS,
     Measure,
+    Setting,
     Summary,
     exit_quality,
     policy_cost,
@@ -46,7 +47,7 @@ from mexit_edge.benchmark.summary import (
     robust_severities,
     summarise,
 )
-from mexit_edge.benchmark.sweep import read_sweep
+from mexit_edge.benchmark.sweep import JOINT, read_sweep
 from mexit_edge.benchmark.tables import by_final_quality
 from mexit_edge.exits import Interval
 from mexit_edge.files import write_bytes
@@ -69,7 +70,6 @@ SEVERITIES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 STANDINGS = {
     "first exit": exit_quality("exit_01"),
     "at 25 % of the cost": quality_at(0.25),
-    "at 50 %": quality_at(0.5),
     "final exit": FINAL_QUALITY,
     "policy": policy_quality(),
     "its cost": policy_cost(),
@@ -362,10 +362,19 @@ def standings_text(name: str, said: str, note: str) -> str:
             for title, measure in {**STANDINGS, robustness: ROBUST_QUALITY}.items():
                 cell = summary.cell(setting, regime, measure)
                 row[title] = "" if cell is None else share_of(cell)
+                if measure is FINAL_QUALITY:
+                    row["over joint, same seeds"] = over_joint(summary, setting, regime)
+                    row["seeds"] = "" if cell is None else cell.seeds
             ratio = summary.ratio(setting, regime, TRAINING_MACS)
             row["training cost over joint"] = "" if ratio is None else f"{ratio:.2f}"
             rows.append(row)
     return section(said, note, table(rows))
+
+
+def over_joint(summary: Summary, setting: Setting, regime: str) -> str:
+    """Return the paired difference of the final exit against joint, where that is there."""
+    found = None if regime == JOINT else summary.difference(setting, regime, FINAL_QUALITY, JOINT)
+    return "" if found is None else points_of(found)
 
 
 def advice_text(said: str, name: str) -> str:
