@@ -411,7 +411,7 @@ def advice_text(said: str, name: str) -> str:
 def hours() -> list[Row]:
     """Return a row per sweep that was timed."""
     rows: dict[str, Row] = {}
-    for start in tables.read(OUT.with_name("hours.csv")):
+    for start in (one for one in tables.read(OUT.with_name("hours.csv")) if int(one["runs"])):
         row = rows.setdefault(
             start["sweep"], {"sweep": start["sweep"], "timed_runs": 0, "measured_hours": 0.0}
         )
