@@ -279,9 +279,9 @@ def row_of(regime: str, other: str, figure: str, severity: float, found: PairedD
 
 
 def forests(rows: list[Row]) -> dict[str, dict[str, Difference | None]]:
-    """Return a panel per figure of the curve and the final exit on the windows as they are."""
+    """Return a panel for the first exit, the curve and the final exit, on the windows as they are."""
     panels: dict[str, dict[str, Difference]] = {}
-    for figure in ("quality at 25 %", "quality at 50 %", "final exit"):
+    for figure in ("first exit", "quality at 25 %", "final exit"):
         chosen = {
             f"{row['regime']} over {row['against']}, {row['data']}, {row['protocol']}": row
             for row in rows
