@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -701,6 +702,22 @@ def test_a_ray_head_that_says_nothing_may_want_a_token(monkeypatch: pytest.Monke
     errors = [ray.exceptions.AuthenticationError("no token found")]
     with pytest.raises(InputError, match=r"whose token is known here. Received: auto: .*no token found"):
         opened(Pool("ray", 2, pools.RAY_AUTO), None).__enter__()
+
+
+@pytest.mark.parametrize("cpus", [4, 1])
+def test_a_ray_cluster_of_fewer_cpus_does_fewer_runs_at_once(
+    monkeypatch: pytest.MonkeyPatch, cpus: int
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": float(cpus)})
+    with ExitStack() as stack:
+        opened = pools.BACKENDS["ray"](Pool("ray", 8, pools.RAY_AUTO), None)
+        if cpus > 1:
+            assert stack.enter_context(opened)[:2] == ("ray", cpus)
+        else:
+            with pytest.raises(InputError, match=r"at least 2 CPUs.*`--workers`.*Received: auto, with 1"):
+                stack.enter_context(opened)
 
 
 def test_unknown_back_ends_and_addresses_of_none_are_refused() -> None:

@@ -69,6 +69,7 @@ def export_and_print(settings: ExportSettings, *, as_json: bool) -> None:
     check_saved(settings.network, "network")
     with progress.step("Loading TensorFlow and the network"), CaughtStderr():
         from mexit_edge.compress import Quantization
+        from mexit_edge.compress.convert import refuse_other_ranges
         from mexit_edge.compress.fake_quant import carries_ranges
 
         quantization = Quantization(
@@ -85,11 +86,7 @@ def export_and_print(settings: ExportSettings, *, as_json: bool) -> None:
     said: str | None = None
     own_ranges = carries_ranges(getattr(model, "network", model))
     if own_ranges:
-        if quantization.input_limit is not None:
-            raise InputError(
-                "`--input-limit` must be left out for a network that carries its own ranges. "
-                f"Received: {quantization.input_limit:g}. Give the network from before its fine-tuning."
-            )
+        refuse_other_ranges(quantization)
         screen.print("The ranges of activations come with the network: none are observed.")
     # Of a bundle they say the sensor and the classes too.
     if quantization.is_integer and (is_bundle or not own_ranges):

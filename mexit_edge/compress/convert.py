@@ -109,6 +109,24 @@ def _passes(content: bytes, kind: Quantization) -> bool:
     return is_integer(content, kind.kind.upper(), float_ends=kind.io == "float32")
 
 
+def refuse_other_ranges(kind: Quantization) -> None:
+    """Refuse what a network that carries its own ranges cannot become.
+
+    Raises:
+        InputError: another kind than int8 per channel, or one with a limit of inputs.
+    """
+    if kind.kind != "int8" or not kind.per_channel:
+        raise InputError(
+            "`quantization` must be 'int8', per channel, for a network that carries its own ranges. "
+            f"Received: {kind}."
+        )
+    if kind.input_limit is not None:
+        raise InputError(
+            "`input_limit` must be left out for a network that carries its own ranges. "
+            f"Received: {kind.input_limit}. Quantize the network from before its fine-tuning."
+        )
+
+
 def _observed(
     network: keras.Model, representative: Representative | None, kind: Quantization
 ) -> dict[str, NDArray[Any]] | None:
@@ -118,16 +136,7 @@ def _observed(
         InputError: they are needed and missing, or do not fit the network.
     """
     if _carries_ranges(network):
-        if kind.kind != "int8" or not kind.per_channel:
-            raise InputError(
-                "`quantization` must be 'int8', per channel, for a network that carries its own ranges. "
-                f"Received: {kind}."
-            )
-        if kind.input_limit is not None:
-            raise InputError(
-                "`input_limit` must be left out for a network that carries its own ranges. "
-                f"Received: {kind.input_limit}. Quantize the network from before its fine-tuning."
-            )
+        refuse_other_ranges(kind)
         return None
     if not kind.is_integer:
         return None
