@@ -1,32 +1,55 @@
 """Why regimes differ: joint, disjoint and mixed from the same initial weights, analysed along their training.
 
-    python benchmarks/study_analyses.py
+    python benchmarks/study_analyses.py              # ten minutes
+    python benchmarks/study_analyses.py --figure     # only draws what the tables hold
 
 HAPT, `cnn`, training subjects of seed 0. Networks and checkpoints go to runs/study/analyses; the tables of
 `mexit analyze` to results/study: of the three trained networks together (analyses_*.csv), and of each along
-its training (analyses_REGIME_*.csv).
+its training (analyses_REGIME_*.csv). docs/study_why.svg is drawn from these.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import keras
+import tables
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 import mexit_edge as mx
+from mexit_edge.benchmark.figures import WIDTH
+from mexit_edge.files import write_bytes
 from mexit_edge.regimes import Recipe
+from mexit_edge.report import canvas
+from mexit_edge.report.theme import svg
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "study"
 RUNS = HERE.parent / "runs" / "study" / "analyses"
+FIGURE = HERE.parent / "docs" / "study_why.svg"
 REGIMES = ("joint", "disjoint", "mixed")
 EPOCHS, CHECKPOINTS = 60, 6
+# Of disjoint and mixed, which give it half of the epochs.
+PHASE_1_ENDS = EPOCHS // 2
+FIRST_AND_LAST = {"figure": "cosine", "group": "block_01", "exit": "exit_01", "other_exit": "exit_03"}
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--figure", action="store_true", help="only draw what the tables hold")
+    if not parser.parse_args().figure:
+        conduct()
+    write_bytes(FIGURE, svg(draw), overwrite=True)
+
+
+def conduct() -> None:
+    """Train and analyse the networks; what was trained before is not trained again."""
     split = mx.data.split_by_subject(mx.data.load("hapt"), test="official", seed=0)
     RUNS.mkdir(parents=True, exist_ok=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -66,6 +89,48 @@ def analyse(files: list[Path], what: str | None, target: str) -> None:
     subprocess.run([str(part) for part in command], check=True)
     for table in out.glob("*.csv"):
         shutil.copyfile(table, RESULTS / f"{target}_{table.name}")
+
+
+def draw() -> Axes:
+    """Draw how exits get along, what the last block spans, and the loss between the networks."""
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    cosine, rank, line = figure.subplots(1, 3)
+    for regime, colour in zip(REGIMES, canvas.cycle(), strict=False):
+        style = {"color": colour, "marker": "o", "markersize": 4, "label": regime}
+        at, values = along(f"analyses_{regime}_gradients", "value", **FIRST_AND_LAST)
+        cosine.plot(at, values, **style)
+        at, values = along(f"analyses_{regime}_rank", "effective_rank", exit="exit_03")
+        rank.plot(at, values, **style)
+    cosine.set_title("cosine between the gradients\nof exits 1 and 3 in block 1")
+    rank.set_title("effective rank of block 3")
+    rank.set_ylim(bottom=0)
+    cosine.set_ylim(-0.3, 1)
+    for panel in (cosine, rank):
+        panel.axvline(PHASE_1_ENDS, color=canvas.muted(), linestyle="--", linewidth=1)
+        panel.set_xlabel("epochs; dashed: phase 1 ends")
+        panel.legend(loc="lower right")
+    for colour, (start, end) in zip(canvas.cycle()[len(REGIMES) :], combinations(REGIMES, 2), strict=False):
+        names = {"from": f"{start}-{EPOCHS:03d}", "to": f"{end}-{EPOCHS:03d}"}
+        rows = chosen("analyses_connectivity", what="line", exit="mean", **names)
+        places, losses = ([float(row[name]) for row in rows] for name in ("a", "loss_nats"))
+        line.plot(places, losses, color=colour, label=f"{start} to {end}")
+    line.set_title("mean cross-entropy of the exits\nbetween two networks (nats)")
+    line.set_xticks([0, 1], ["first", "second"])
+    line.set_ylim(bottom=0)
+    line.legend()
+    return cosine
+
+
+def along(table: str, column: str, **wanted: str) -> tuple[list[int], list[float]]:
+    """Return the epochs of checkpoints, and what a column says of each."""
+    rows = chosen(table, **wanted)
+    return [int(row["network"].rpartition("-")[2]) for row in rows], [float(row[column]) for row in rows]
+
+
+def chosen(table: str, **wanted: str) -> list[dict[str, str]]:
+    """Return the rows of a table that have these cells."""
+    rows = tables.read(RESULTS / f"{table}.csv")
+    return [row for row in rows if all(row[name] == cell for name, cell in wanted.items())]
 
 
 def file_of(regime: str, epoch: int) -> Path:

@@ -172,3 +172,10 @@ def test_landscape(exit_: str | None, middle: float) -> None:
     np.testing.assert_allclose(np.exp(ax.collections[0].levels[[0, -1]]), [middle, 3 * middle])
     with pytest.raises(InputError, match=r"`exit_` must be one of: exit_01, exit_02\. Received: 'exit_2'"):
         report.plot_landscape(found, "exit_2")
+
+
+def test_a_landscape_without_a_finite_loss_is_empty() -> None:
+    found = LossLandscape(EXITS, np.asarray([-1.0, 0, 1]), np.full((3, 3, 2), np.inf), 5, 0)
+    ax = report.plot_landscape(found)
+    assert not ax.collections
+    assert ax.get_title() == "mean of exits: inf nats at +"

@@ -111,6 +111,8 @@ def _contours(ax: Axes, x: NDArray[np.float64], y: NDArray[np.float64], loss: ND
     """Draw filled contours at equal ratios, with some of their values; losses span decades."""
     # Far out a loss may overflow; such a place stays empty.
     loss = np.ma.masked_invalid(loss)
+    if not loss.count():
+        return
     low = max(float(loss.min()), 1e-6)
     high = max(float(loss.max()), 1.01 * low)
     steps = np.log(np.geomspace(low, high, _CONTOURS))
