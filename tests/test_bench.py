@@ -797,6 +797,7 @@ def test_every_back_end_gives_the_same_csv(own_windows: Path, tmp_path: Path) ->
     assert {one["figure"] for one in facts["summary"]} >= {"final exit", "policy"}
     assert len((tmp_path / "local" / TEST_LOG).read_text().splitlines()) == 2
     assert (tmp_path / "local" / "page.html").stat().st_size > 10_000
+    assert "Balanced accuracy of int8 stages in percent" in bench(file, "--out", tmp_path / "local").stdout
     wanted = (tmp_path / "local" / RESULTS).read_bytes()
     assert wanted.count(b"\n") > 40
     sweep = read_sweep(file)

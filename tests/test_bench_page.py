@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from fixtures_bench import drawn_record, run_of, sweep_of
 
+from mexit_edge.benchmark.advice import share_of
 from mexit_edge.benchmark.record import RunRecord
 from mexit_edge.benchmark.rows import COLUMNS, rows_of
 from mexit_edge.benchmark.statistics import Ranking, rank_regimes
-from mexit_edge.benchmark.summary import FINAL_QUALITY, Setting, Summary, summarise
+from mexit_edge.benchmark.summary import FINAL_QUALITY, Cell, Setting, Summary, summarise
 from mexit_edge.benchmark.tables import (
     budget_table,
     by_final_quality,
@@ -122,6 +123,20 @@ def test_tables_hold_the_summary_and_print_the_losing_row_last():
     assert lost.rows[0][2] == "unknown"
     ranked = ranks_table({"final": summary.ranking(FINAL_QUALITY)})
     assert ranked.rows[-1] == ("worst_x=1", "3.00")
+
+
+@pytest.mark.parametrize(
+    ("mean", "ends", "expected"),
+    [
+        (0.9, (0.85, 0.95), "90.0 [85.0,\N{NO-BREAK SPACE}95.0]"),
+        (0.9, (-0.4, 2.2), "90.0 [0.0,\N{NO-BREAK SPACE}100.0]"),
+        (1.2, (0.8, 1.6), "120.0 [80.0,\N{NO-BREAK SPACE}120.0]"),
+        (0.9, None, "90.0"),
+    ],
+)
+def test_the_interval_of_a_share_ends_where_shares_do(mean, ends, expected):
+    cell = Cell(mean, None if ends is None else Interval(*ends, 0.95), 3)
+    assert share_of(cell) == expected
 
 
 def test_one_seed_without_perturbations_or_a_reference_still_gives_a_page():

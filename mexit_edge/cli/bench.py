@@ -238,21 +238,17 @@ def _facts(summary: Any) -> list[dict[str, Any]]:
 
 
 def _table(summary: Any) -> Table:
+    from mexit_edge.benchmark.advice import share_of
+
     table = Table(
-        title="Balanced accuracy, int8 stages: mean over seeds [95 % interval]", title_justify="left"
+        title="Balanced accuracy of int8 stages in percent: mean over seeds [95 % interval]",
+        title_justify="left",
     )
     columns = [name for name, _ in _headline(summary, summary.settings[0])]
     for name in ("data", "network", "regime", *columns):
         table.add_column(name)
     for setting in summary.settings:
         for regime in summary.regimes_of(setting):
-            cells = [_text(summary.cell(setting, regime, one)) for _, one in _headline(summary, setting)]
+            cells = [share_of(summary.cell(setting, regime, one)) for _, one in _headline(summary, setting)]
             table.add_row(setting.data, setting.backbone, regime, *cells)
     return table
-
-
-def _text(cell: Any) -> str:
-    if cell is None:
-        return "unknown"
-    interval = cell.interval
-    return f"{cell.mean:.4f}" + ("" if interval is None else f" [{interval.low:.4f}, {interval.high:.4f}]")
