@@ -96,7 +96,7 @@ def _bench(request: BenchRequest, screen: Console) -> tuple[dict[str, Any], Tabl
     try:
         with folder.locked():
             done = sum(folder.is_finished(run) for run in runs)
-            screen.print(f"{len(runs)} runs in {folder.path}, {done} of them done.", soft_wrap=True)
+            screen.print(f"{done} of {len(runs)} runs done in {folder.path}.", soft_wrap=True)
             # What was judged before a sweep was killed too.
             log.add(folder.record_files())
             try:
