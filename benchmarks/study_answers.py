@@ -211,8 +211,28 @@ def of_phase_1(results: Results) -> Iterator[Row]:
         yield from compared(results, regime, "joint")
 
 
+def of_epochs(results: Results) -> Iterator[Row]:
+    """What do more and fewer epochs of joint do? The sweep at equal cost has half of them."""
+    if results.protocol == "converged":
+        yield from compared(results, "joint twice", JOINT)
+        half = summary_of(SWEEPS["equal cost"])
+        for setting, figure, measure in figures_of(results):
+            ours, theirs = (one.seeds(setting, JOINT, measure) for one in (half, results.summary))
+            pairs = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
+            found = paired_difference(*zip(*pairs, strict=True), lower_is_better=measure.lower_is_better)
+            yield row_of("joint half", JOINT, figure, 0.0, found)
+
+
 def compared(results: Results, regime: str, other: str, severity: float = 0.0) -> Iterator[Row]:
     """Yield a row per figure that at least one seed of both has."""
+    for setting, figure, measure in figures_of(results, severity):
+        found = results.summary.difference(setting, regime, measure, other)
+        if found is not None:
+            yield row_of(regime, other, figure, severity, found)
+
+
+def figures_of(results: Results, severity: float = 0.0) -> Iterator[tuple[Setting, str, Measure]]:
+    """Yield what regimes are compared by."""
     for setting in results.summary.settings:
         if setting.data == results.data:
             exits = results.summary.exits_of(setting)
@@ -226,9 +246,7 @@ def compared(results: Results, regime: str, other: str, severity: float = 0.0) -
                 "final exit": Measure("balanced_accuracy", INT8, exits[-1], severity),
             }
             for figure, measure in measures.items():
-                found = results.summary.difference(setting, regime, measure, other)
-                if found is not None:
-                    yield row_of(regime, other, figure, severity, found)
+                yield setting, figure, measure
 
 
 def costs_compared(results: Results, regime: str, other: str, severity: float) -> Iterator[Row]:
@@ -442,6 +460,7 @@ QUESTIONS: dict[str, Callable[[Results], Iterator[Row]]] = {
     "Does consistency let windows exit earlier than label at equal quality?": of_consistency,
     "Does weighted help the budgeted curve?": of_weighted,
     "What does the length of phase 1 do?": of_phase_1,
+    "What do twice and half the epochs of joint do?": of_epochs,
 }
 
 

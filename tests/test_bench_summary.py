@@ -343,11 +343,11 @@ def advice_of(rows: list[dict]):
     return {one.want: one.picks for one in advise(summary_of(rows))}
 
 
-def priced(data: str = "hapt", windows: int = 1000) -> list[dict]:
+def priced(data: str = "hapt", windows: int = 1000, costs: dict[str, float] = COSTS) -> list[dict]:
     rows = made_rows(FINALS, data=data)
     nothing = {"kind": None, "exit": None, "severity": None, "data": data}
     for metric in ("forward_macs", "backward_macs"):
-        table = {one: dict.fromkeys(FINALS[one], 500000000000.0 * COSTS[one]) for one in FINALS}
+        table = {one: dict.fromkeys(FINALS[one], 500000000000.0 * costs[one]) for one in FINALS}
         rows += made_rows(table, metric, **nothing)
     return rows + made_rows({one: {0: windows} for one in FINALS}, "training_windows", **nothing)
 
@@ -394,8 +394,8 @@ def test_a_regime_without_a_whole_seed_is_not_compared_with_means():
     choice = choose(summary, summary.settings[0], FINAL_QUALITY)
     assert (choice.best, tuple(choice.behind)) == ("joint", ("mixed",))
     assert by_final_quality(summary, summary.settings[0])[-1] == "late"
-    (cheap,) = advice_of(rows)["the least training cost"]
-    assert (cheap.take, cheap.because[:31]) == ("unknown", "joint was ahead, on one seed; n")
+    (final,) = advice_of(rows)["the best final quality"]
+    assert (final.take, final.because[:31]) == ("unknown", "joint was ahead, on one seed; n")
 
 
 def test_the_cheapest_that_is_shown_to_be_as_good_is_named():
@@ -417,6 +417,16 @@ def test_the_cheapest_that_is_shown_to_be_as_good_is_named():
         "the least training cost"
     ]
     assert (cheap.take, "against" in cheap.because) == ("joint", False)
+
+
+@pytest.mark.parametrize(("dearest", "same"), [(1.1, True), (1.12, False)])
+def test_at_equal_cost_no_regime_is_the_cheapest(dearest: float, same: bool):
+    (cheap,) = advice_of(priced(costs={**dict.fromkeys(FINALS, 1.0), "mixed": dearest}))[
+        "the least training cost"
+    ]
+    said = "all cost the same here: 1.00\N{NO-BREAK SPACE}T to 1.10\N{NO-BREAK SPACE}T MACs"
+    assert cheap.take == "unknown"
+    assert (cheap.because == said) is same
 
 
 def test_a_worse_regime_is_hardly_ever_shown_to_be_as_good():

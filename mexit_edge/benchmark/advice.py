@@ -30,6 +30,8 @@ from mexit_edge.report import words
 BUDGETS = (0.25, 0.5)
 # Largest loss of balanced accuracy, as a share, with which a regime still counts as good as the best.
 MARGIN = 0.01
+# Equal training costs are so to the nearest epoch: at most this ratio of the largest to the smallest.
+SAME_COST = 1.1
 MARGIN_SAID = f"{words.points(MARGIN, 0)} point"
 ONE_SEED = " (one seed)"
 NOTHING_WHOLE = "no regime has a seed with all its folds yet"
@@ -232,6 +234,9 @@ def _by_training_cost(summary: Summary, setting: Setting) -> Pick:
     good = [regime for regime in costs if regime in choice.as_good]
     if not good:
         return _unknown(setting, "training cost could not be counted")
+    least, most = min(costs.values()), max(costs.values())
+    if len(costs) > 1 and most <= SAME_COST * least:
+        return _unknown(setting, f"all cost the same here: {words.macs(least)} to {words.macs(most)} MACs")
     cheapest, *others = good
     of_all = next(iter(costs))
     if choice.is_untested or (len(choice.as_good) == 1 and of_all != choice.best):
