@@ -32,6 +32,7 @@ BUDGETS = (0.25, 0.5)
 MARGIN = 0.01
 # Equal training costs are so to the nearest epoch: at most this ratio of the largest to the smallest.
 SAME_COST = 1.1
+ANY = "any"
 MARGIN_SAID = f"{words.points(MARGIN, 0)} point"
 ONE_SEED = " (one seed)"
 NOTHING_WHOLE = "no regime has a seed with all its folds yet"
@@ -84,7 +85,7 @@ class Pick:
 
     Args:
         where: data set and backbone.
-        take: regime; `words.UNKNOWN` where nothing speaks for any.
+        take: regime; `words.UNKNOWN` where nothing speaks for one; `ANY` where it makes no difference.
         because: its figure with its interval.
         tied: what is not told apart from it.
         second: the next best, and by how much it is behind.
@@ -236,7 +237,8 @@ def _by_training_cost(summary: Summary, setting: Setting) -> Pick:
         return _unknown(setting, "training cost could not be counted")
     least, most = min(costs.values()), max(costs.values())
     if len(costs) > 1 and most <= SAME_COST * least:
-        return _unknown(setting, f"all cost the same here: {words.macs(least)} to {words.macs(most)} MACs")
+        because = f"all cost the same here: {words.macs(least)} to {words.macs(most)} MACs"
+        return Pick(str(setting), ANY, because, words.NOT_APPLICABLE, words.NOT_APPLICABLE)
     cheapest, *others = good
     of_all = next(iter(costs))
     if choice.is_untested or (len(choice.as_good) == 1 and of_all != choice.best):
