@@ -53,11 +53,11 @@ def conduct() -> None:
     split = mx.data.split_by_subject(mx.data.load("hapt"), test="official", seed=0)
     RUNS.mkdir(parents=True, exist_ok=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    chosen = [EPOCHS * number // CHECKPOINTS for number in range(1, CHECKPOINTS + 1)]
+    epochs = [EPOCHS * number // CHECKPOINTS for number in range(1, CHECKPOINTS + 1)]
     for regime in REGIMES:
         if not file_of(regime, EPOCHS).exists():
             train(regime, split)
-        analyse([file_of(regime, epoch) for epoch in chosen], "gradients,rank", f"analyses_{regime}")
+        analyse([file_of(regime, epoch) for epoch in epochs], "gradients,rank", f"analyses_{regime}")
     analyse([file_of(regime, EPOCHS) for regime in REGIMES], None, "analyses")
 
 
@@ -95,8 +95,12 @@ def draw() -> Axes:
     """Draw how exits get along, what the last block spans, and the loss between the networks."""
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     cosine, rank, line = figure.subplots(1, 3)
-    for regime, colour in zip(REGIMES, canvas.cycle(), strict=False):
-        style = {"color": colour, "marker": "o", "markersize": 4, "label": regime}
+    colours = canvas.cycle()
+    for regime, colour in zip(REGIMES, colours[:3], strict=True):
+        # disjoint is mixed until phase 1 ends: its line shows on both sides of the other.
+        width, alpha = (6, 0.45) if regime == "disjoint" else (1.5, 1.0)
+        style = {"color": colour, "linewidth": width, "alpha": alpha, "marker": "o", "markersize": 4}
+        style["label"] = regime
         at, values = along(f"analyses_{regime}_gradients", "value", **FIRST_AND_LAST)
         cosine.plot(at, values, **style)
         at, values = along(f"analyses_{regime}_rank", "effective_rank", exit="exit_03")
@@ -109,13 +113,13 @@ def draw() -> Axes:
         panel.axvline(PHASE_1_ENDS, color=canvas.muted(), linestyle="--", linewidth=1)
         panel.set_xlabel("epochs; dashed: phase 1 ends")
         panel.legend(loc="lower right")
-    for colour, (start, end) in zip(canvas.cycle()[len(REGIMES) :], combinations(REGIMES, 2), strict=False):
+    for colour, (start, end) in zip(colours[3:6], combinations(REGIMES, 2), strict=True):
         names = {"from": f"{start}-{EPOCHS:03d}", "to": f"{end}-{EPOCHS:03d}"}
         rows = chosen("analyses_connectivity", what="line", exit="mean", **names)
         places, losses = ([float(row[name]) for row in rows] for name in ("a", "loss_nats"))
         line.plot(places, losses, color=colour, label=f"{start} to {end}")
     line.set_title("mean cross-entropy of the exits\nbetween two networks (nats)")
-    line.set_xticks([0, 1], ["first", "second"])
+    line.set_xticks([0, 0.5, 1], ["the first", "halfway", "the second"])
     line.set_ylim(bottom=0)
     line.legend()
     return cosine
@@ -128,9 +132,16 @@ def along(table: str, column: str, **wanted: str) -> tuple[list[int], list[float
 
 
 def chosen(table: str, **wanted: str) -> list[dict[str, str]]:
-    """Return the rows of a table that have these cells."""
+    """Return the rows of a table that have these cells.
+
+    Raises:
+        ValueError: there is none.
+    """
     rows = tables.read(RESULTS / f"{table}.csv")
-    return [row for row in rows if all(row[name] == cell for name, cell in wanted.items())]
+    found = [row for row in rows if all(row[name] == cell for name, cell in wanted.items())]
+    if not found:
+        raise ValueError(f"{table}.csv must have rows of {wanted}. It has none: run without --figure.")
+    return found
 
 
 def file_of(regime: str, epoch: int) -> Path:

@@ -174,8 +174,9 @@ def test_landscape(exit_: str | None, middle: float) -> None:
         report.plot_landscape(found, "exit_2")
 
 
-def test_a_landscape_without_a_finite_loss_is_empty() -> None:
+def test_a_landscape_without_a_finite_loss_says_so() -> None:
     found = LossLandscape(EXITS, np.asarray([-1.0, 0, 1]), np.full((3, 3, 2), np.inf), 5, 0)
     ax = report.plot_landscape(found)
     assert not ax.collections
+    assert "no finite loss" in cells_of(ax)
     assert ax.get_title() == "mean of exits: inf nats at +"

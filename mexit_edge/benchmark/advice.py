@@ -30,7 +30,7 @@ from mexit_edge.report import words
 BUDGETS = (0.25, 0.5)
 # Largest loss of balanced accuracy, as a share, with which a regime still counts as good as the best.
 MARGIN = 0.01
-# Equal training costs are so to the nearest epoch: at most this ratio of the largest to the smallest.
+# Training costs whose largest is at most this ratio of the smallest count as equal: epochs are whole.
 SAME_COST = 1.1
 ANY = "any"
 MARGIN_SAID = f"{words.points(MARGIN, 0)} point"

@@ -112,6 +112,8 @@ def _contours(ax: Axes, x: NDArray[np.float64], y: NDArray[np.float64], loss: ND
     # Far out a loss may overflow; such a place stays empty.
     loss = np.ma.masked_invalid(loss)
     if not loss.count():
+        ax.set(xlim=x[[0, -1]], ylim=y[[0, -1]])
+        ax.text(0.5, 0.6, "no finite loss", ha="center", color=canvas.muted(), transform=ax.transAxes)
         return
     low = max(float(loss.min()), 1e-6)
     high = max(float(loss.max()), 1.01 * low)
