@@ -6,7 +6,8 @@ Real trainings of seconds: HAPT, every 16th window, `cnn` tiny, two epochs. Refe
 machine with one run at a time. Every other way has two at once, and ends when all runs are finished; after a
 kill of the sweep or of the scheduler the same command is given once more. Writes results/back_ends.csv: per
 way how many runs were finished, how many lines the log of evaluations has (a run that counted twice would
-have two), and whether results.csv is the same, byte for byte. Half an hour on two cores.
+have two), and whether results.csv is the same, byte for byte. Three quarters of an hour on two cores
+that did other work as well.
 """
 
 from __future__ import annotations
