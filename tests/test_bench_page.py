@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import replace
 from functools import cache
@@ -9,6 +10,7 @@ from functools import cache
 import numpy as np
 import pytest
 from fixtures_bench import drawn_record, run_of, sweep_of
+from rich.console import Console
 
 from mexit_edge.benchmark.advice import share_of
 from mexit_edge.benchmark.record import RunRecord
@@ -25,6 +27,7 @@ from mexit_edge.benchmark.tables import (
     robustness_table,
     training_table,
 )
+from mexit_edge.cli.bench import _table
 from mexit_edge.errors import InputError
 from mexit_edge.exits import Interval
 
@@ -137,6 +140,19 @@ def test_tables_hold_the_summary_and_print_the_losing_row_last():
 def test_the_interval_of_a_share_ends_where_shares_do(mean, ends, expected):
     cell = Cell(mean, None if ends is None else Interval(*ends, 0.95), 3)
     assert share_of(cell) == expected
+
+
+@pytest.mark.parametrize(
+    "label", ["joint", "consistency", "mirrored 1.5 x 120 epochs limited to 4", "x" * 60]
+)
+def test_nothing_is_cut_short_in_a_narrow_terminal(label: str):
+    given = tuple(drawn_record(run_of(regime=label, seed=seed), (1.2, 1.8, 2.2), n=90) for seed in (0, 1))
+    console = Console(file=io.StringIO(), width=80)
+    console.print(_table(summary_of(given, label)))
+    text = console.file.getvalue()
+    assert "…" not in text
+    places = [cells[3] for line in text.splitlines() if len(cells := line.split("│")) > 3]
+    assert "".join(places).replace(" ", "") == label.replace(" ", "")
 
 
 def test_one_seed_without_perturbations_or_a_reference_still_gives_a_page():

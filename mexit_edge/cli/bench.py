@@ -247,7 +247,7 @@ def _table(summary: Any) -> Table:
     columns = [name for name, _ in _headline(summary, summary.settings[0])]
     for name in ("data", "network", "regime", *columns):
         # Cut short, two labels of one regime would read the same.
-        table.add_column(name, no_wrap=name == "regime")
+        table.add_column(name, overflow="fold")
     for setting in summary.settings:
         for regime in summary.regimes_of(setting):
             cells = [share_of(summary.cell(setting, regime, one)) for _, one in _headline(summary, setting)]
