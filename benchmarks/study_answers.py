@@ -24,10 +24,12 @@ from study_standings import (
     HOURS_SAID,
     OFFICIAL_SAID,
     RESULTS,
+    SIXTY_EPOCHS,
     STANDINGS_SAID,
     SWEEPS,
     Row,
     advice_text,
+    figures_of,
     hours,
     official_tables,
     section,
@@ -154,19 +156,20 @@ def of_weighted(results: Results) -> Iterator[Row]:
 
 def of_phase_1(results: Results) -> Iterator[Row]:
     """What does the length of phase 1 do? 0 is joint, 50 % is mixed."""
-    if results.protocol == "60 epochs":
+    if results.protocol == SIXTY_EPOCHS:
         for regime in ("mixed 25 %", "mixed", "mixed 75 %"):
             yield from compared(results, regime, JOINT)
 
 
 def of_epochs(results: Results) -> Iterator[Row]:
     """What do more and fewer epochs of joint do? The sweep at equal cost has half of them."""
-    if results.protocol == "60 epochs":
+    if results.protocol == SIXTY_EPOCHS:
         yield from compared(results, "joint twice", JOINT)
         half = summary_of(SWEEPS["equal cost"])
         for figure, measure in measures_of(results).items():
             ours, theirs = (one.seeds(results.setting, JOINT, measure) for one in (half, results.summary))
-            yield from seed_by_seed("joint half", JOINT, figure, ours, theirs, measure)
+            lower = measure.lower_is_better
+            yield from seed_by_seed("joint half", JOINT, figure, ours, theirs, lower_is_better=lower)
 
 
 def of_every_regime(results: Results) -> Iterator[Row]:
@@ -186,13 +189,11 @@ def out_of_fold() -> Iterator[Row]:
             ((plain, "alternating"), (plain, JOINT)),
             ((plain, "joint 1.5 x 120 epochs"), (plain, JOINT)),
         ):
-            (setting,) = (one for one in summary_of(recommended).settings if one.data == data)
-            last = summary_of(recommended).exits_of(setting)[-1]
-            measure = Measure("calibration_balanced_accuracy", INT8, last)
-            values = [summary_of(name).seeds(setting, regime, measure) for name, regime in (ours, theirs)]
-            said = [regime if name == plain else f"{regime}, {name}" for name, regime in (ours, theirs)]
-            for row in seed_by_seed(*said, "final exit", *values, measure):
-                yield {"data": data, "protocol": "out of fold", **row}
+            if all(regime in figures_of(name, data) for name, regime in (ours, theirs)):
+                values = [figures_of(name, data)[regime]["out of fold"] for name, regime in (ours, theirs)]
+                said = [regime if name == plain else f"{regime}, {name}" for name, regime in (ours, theirs)]
+                for row in seed_by_seed(*said, "final exit", *values):
+                    yield {"data": data, "protocol": "out of fold", **row}
 
 
 def seed_by_seed(
@@ -201,12 +202,13 @@ def seed_by_seed(
     figure: str,
     ours: dict[int, float],
     theirs: dict[int, float],
-    measure: Measure,
+    *,
+    lower_is_better: bool = False,
 ) -> Iterator[Row]:
     """Yield the row of two regimes of different sweeps; none where they have no seed in common."""
     pairs = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
     if pairs:
-        found = paired_difference(*zip(*pairs, strict=True), lower_is_better=measure.lower_is_better)
+        found = paired_difference(*zip(*pairs, strict=True), lower_is_better=lower_is_better)
         yield row_of(regime, other, figure, 0.0, found)
 
 

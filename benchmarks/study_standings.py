@@ -38,8 +38,9 @@ from mexit_edge.report import words
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "study"
 PLAIN_MACS = Measure("macs", None, PLAIN)
+SIXTY_EPOCHS = "60 epochs"
 # What is compared, under the words of the tables -> sweep.
-SWEEPS = {"equal cost": "equal_cost", "60 epochs": "converged", "four people": "hapt_small"}
+SWEEPS = {"equal cost": "equal_cost", SIXTY_EPOCHS: "converged", "four people": "hapt_small"}
 # Data -> sweeps that were cross-fitted, so that a choice between them can rest on training subjects.
 CROSS_FITTED = {"hapt": ("cross_fit", "hapt_recommended"), "watch": ("cross_fit", "watch_recommended")}
 # Sweep, data -> wanted balanced accuracy of the final exit.
@@ -97,15 +98,10 @@ Row = dict[str, Any]
 Figures = dict[str, dict[int, float]]
 
 
-def results_of(name: str) -> Path:
-    """Return the committed rows of a sweep."""
-    return RESULTS / f"{name}.csv"
-
-
 @cache
 def summary_of(name: str) -> Summary:
-    """Return every figure of a sweep."""
-    return summarise(read_rows(results_of(name)))
+    """Return every figure of a sweep, of its committed rows."""
+    return summarise(read_rows(RESULTS / f"{name}.csv"))
 
 
 def official_tables() -> list[Row]:
@@ -142,6 +138,7 @@ def best_by_split(data: str, sweeps: tuple[str, ...]) -> Row:
     return {**row, "sweep": " and ".join(sweeps)}
 
 
+@cache
 def figures_of(name: str, data: str) -> dict[str, Figures]:
     """Return regime -> figure -> seed -> value."""
     summary = summary_of(name)
